@@ -1,0 +1,56 @@
+"""Builds the Cython extensions in tchatd_ext.
+
+TCHATD_BUILD=release (default): optimised. =debug: bounds checks, assertions and
+profiling symbols. =asan: debug under AddressSanitizer (run with libasan preloaded).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+MODE = os.environ.get("TCHATD_BUILD", "release")
+FLAGS = {
+    "release": (["-O3", "-g1", "-fno-semantic-interposition"], []),
+    "debug": (["-O1", "-g", "-UNDEBUG"], []),
+    "asan": (
+        ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=address"],
+        ["-fsanitize=address"],
+    ),
+}
+if MODE not in FLAGS:
+    raise SystemExit(f"TCHATD_BUILD={MODE}: choose one of {', '.join(FLAGS)}")
+
+LIBRARIES = {"gateway": ["z"], "deflate": ["z"]}
+CHECKED = MODE != "release"
+compile_args, link_args = FLAGS[MODE]
+
+extensions = [
+    Extension(
+        f"tchatd_ext.{source.stem}",
+        [str(source)],
+        libraries=LIBRARIES.get(source.stem, []),
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+    )
+    for source in sorted(Path("tchatd_ext").glob("*.pyx"))
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        build_dir=f"build/cython-{MODE}",
+        force=CHECKED,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": CHECKED,
+            "wraparound": False,
+            "initializedcheck": CHECKED,
+            "cdivision": True,
+            "embedsignature": True,
+        },
+    ),
+)

@@ -1,0 +1,1 @@
+"""Owns the process: settings, wiring, start and stop."""

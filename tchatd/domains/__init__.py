@@ -1,0 +1,1 @@
+"""Owns the rules; each domain imports only kernel and msgspec."""

@@ -1,0 +1,1 @@
+"""Owns sign-in: one-time codes, sessions, tokens, profiles."""

@@ -1,0 +1,1 @@
+"""Owns dialogs: members, the event log, reading and unread counts."""

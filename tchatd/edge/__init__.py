@@ -1,0 +1,1 @@
+"""Owns what faces clients: sockets, sessions, routes, problems."""

@@ -1,0 +1,1 @@
+"""Owns durability: records on disk before anyone is told."""

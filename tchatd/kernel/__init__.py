@@ -1,0 +1,1 @@
+"""Owns what every layer shares: ids, clock, errors, routing; imports no layer."""

@@ -1,0 +1,1 @@
+"""Owns what is seen from outside: metrics, logs."""

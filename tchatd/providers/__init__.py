@@ -1,0 +1,1 @@
+"""Owns connectors to the world: SMS, email."""

@@ -1,0 +1,1 @@
+"""Owns the drivers: each engine implements the domains' ports."""

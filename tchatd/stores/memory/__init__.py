@@ -1,0 +1,1 @@
+"""Owns the stores' twins in memory, for tests and simulations."""

@@ -1,0 +1,1 @@
+"""Owns PostgreSQL under Trio and the stores on it."""

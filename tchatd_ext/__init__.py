@@ -1,0 +1,1 @@
+"""Owns the measured hot loops, compiled; each has a test against a reference."""
