@@ -1,0 +1,115 @@
+"""PostgreSQL stopped under load, and a full disk: accepted goes on, or is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+import trio
+
+from tests.support.conversation import Conversation, conversations
+from tests.support.daemon import Daemon, open_folder
+from tests.support.settings import ROOMY
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+STOPPED_S = 10.0
+PAIRS = 4
+OUTSTANDING = 4
+
+
+def acknowledged(talks: list[Conversation]) -> int:
+    return sum(len(talk.acknowledged) for talk in talks)
+
+
+async def check_all(daemon: Daemon, talks: list[Conversation]) -> None:
+    for talk in talks:
+        await talk.check(daemon, list(talk.asked))
+
+
+async def test_postgres_stopped_for_ten_seconds_delays_no_message() -> None:
+    daemon = Daemon(ROOMY)
+    try:
+        daemon.start()
+        async with conversations(daemon, PAIRS) as talks:
+            async with trio.open_nursery() as nursery:
+                for talk in talks:
+                    nursery.start_soon(talk.keep_sending, daemon, OUTSTANDING)
+                await trio.sleep(0.5)
+                group = os.getpgid(daemon.postgres_pid())
+                assert group != os.getpgid(0)
+                os.killpg(group, signal.SIGSTOP)
+                try:
+                    await trio.sleep(1)
+                    before = acknowledged(talks)
+                    await trio.sleep(STOPPED_S - 1)
+                    during = acknowledged(talks) - before
+                finally:
+                    os.killpg(group, signal.SIGCONT)
+                await trio.sleep(0.5)
+                nursery.cancel_scope.cancel()
+            assert during > 100
+            await check_all(daemon, talks)
+            daemon.kill()
+            daemon.start()
+            await check_all(daemon, talks)
+    finally:
+        daemon.remove()
+
+
+async def test_a_full_disk_is_answered_with_503_until_space_returns() -> None:
+    if os.geteuid() != 0:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI runs this as root, to mount a small file system")
+        pytest.skip("only root can mount a small file system")
+    folder = open_folder()
+    small = folder / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", str(small)]
+    subprocess.run(mount, check=True)
+    daemon = Daemon(
+        ROOMY
+        | {
+            "JOURNAL_FOLDER": str(small / "journal"),
+            "JOURNAL_SEGMENT_BYTES": str(1 << 20),
+        },
+        folder=folder,
+    )
+    try:
+        daemon.start()
+        async with conversations(daemon, PAIRS) as talks:
+            async with trio.open_nursery() as nursery:
+                for talk in talks:
+                    nursery.start_soon(talk.keep_sending, daemon, OUTSTANDING)
+                await trio.sleep(0.5)
+                ballast = small / "ballast"
+                fill(str(ballast))
+                with trio.fail_after(60):
+                    while not all(talk.refused for talk in talks):
+                        await trio.sleep(0.1)
+                assert {r["status"] for t in talks for r in t.refused} == {503}
+                before = acknowledged(talks)
+                ballast.unlink()
+                with trio.fail_after(30):
+                    while acknowledged(talks) < before + 200:
+                        await trio.sleep(0.1)
+                nursery.cancel_scope.cancel()
+            await check_all(daemon, talks)
+            daemon.kill()
+            daemon.start()
+            await check_all(daemon, talks)
+    finally:
+        daemon.remove()
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def fill(path: str) -> None:
+    """Write zeros until the file system is full."""
+    with open(path, "wb", buffering=0) as ballast:
+        try:
+            for _ in range(1 << 20):
+                ballast.write(bytes(1 << 16))
+        except OSError:
+            return
