@@ -73,10 +73,15 @@ class Person:
 
 @asynccontextmanager
 async def sign_in(
-    daemon: Daemon, identifier: str, device: Json | None = None
+    daemon: Daemon,
+    identifier: str,
+    device: Json | None = None,
+    client: httpx.AsyncClient | None = None,
 ) -> AsyncIterator[Person]:
+    """client: opened and closed here; by default one on the daemon's plain address."""
     kind = "email" if "@" in identifier else "phone"
-    async with httpx.AsyncClient(base_url=daemon.url, timeout=ANSWER_S) as http:
+    client = client or httpx.AsyncClient(base_url=daemon.url, timeout=ANSWER_S)
+    async with client as http:
         sent = await http.post(
             "/auth/otp/send", json={"identifier": identifier, "type": kind}
         )
