@@ -1,0 +1,53 @@
+"""Owns the data folder: made if it is not there, and held by one daemon at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+_UNDER_ROOT = 0o711  # the embedded PostgreSQL runs as another user and passes through
+_PRIVATE = 0o700
+
+
+class DataInUse(Exception):
+    """Another process holds the folder; the text says which."""
+
+
+class DataFolder:
+    """The lock ends with the process, however it ends (flock, not the file)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> DataFolder:
+        """Make and lock it.
+
+        Raises:
+            DataInUse: another daemon runs on it.
+            OSError: it cannot be made.
+        """
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            self.path.chmod(_UNDER_ROOT if os.geteuid() == 0 else _PRIVATE)
+        descriptor = os.open(
+            self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise DataInUse(
+                f"{self.path}: another tchatd (process {holder or '?'}) runs on it"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+        self._descriptor = -1

@@ -1,0 +1,235 @@
+"""Owns where secrets come from; never prints one, never writes one but its own.
+
+Each is given by the environment (`TCHATD_SECRETS_MASTER_KEY`) or by a file (the key
+`secrets.master_key_file`, or its variable). In development a missing one is generated
+once into DATA/secrets (folder 0700, files 0600) and begins with `development:`, so
+that production refuses it wherever it was copied to.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tchatd.app.configuration import ConfigurationError, variable
+from tchatd.app.settings import Settings
+
+KEY_BYTES = 32
+FILE_BYTES_MAX = 4_096
+DEVELOPMENT = "development:"
+_KEYS = ("master_key", "lookup_key", "otp_key")
+
+
+class Secrets:
+    """token_keys: seeds of Ed25519 keys, the first one signs. Never shown."""
+
+    __slots__ = (
+        *("email_password", "lookup_key", "master_key"),
+        *("otp_key", "sms_token", "token_keys"),
+    )
+
+    def __init__(
+        self,
+        *,
+        master_key: bytes,
+        lookup_key: bytes,
+        otp_key: bytes,
+        token_keys: tuple[bytes, ...],
+        sms_token: str = "",
+        email_password: str = "",
+    ) -> None:
+        assert token_keys
+        for key in (master_key, lookup_key, otp_key, *token_keys):
+            assert len(key) == KEY_BYTES
+        self.master_key = master_key
+        self.lookup_key = lookup_key
+        self.otp_key = otp_key
+        self.token_keys = token_keys
+        self.sms_token = sms_token
+        self.email_password = email_password
+
+    def __repr__(self) -> str:
+        return "<Secrets>"
+
+
+class _Refused(Exception):
+    """One sentence about one secret, which it does not hold."""
+
+
+class _Source:
+    """Finds the text of each secret and gathers what is wrong with them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._environment = environment
+        self._production = settings.mode == "production"
+        self._folder = settings.data_folder / "secrets"
+        self._random = random
+        self.problems: list[str] = []
+
+    def key(self, name: str, path: str) -> bytes:
+        """32 bytes; zeros (never used: problems is then not empty) when refused."""
+        where = variable(f"secrets.{name}")
+        try:
+            if where in self._environment:
+                return self._decoded(self._environment[where])
+            if path:
+                where = f"secrets.{name}_file: {path}"
+                return self._decoded(read_private(Path(path)))
+            if self._production:
+                where = f"secrets.{name}_file"
+                raise _Refused("is not set")
+            where = str(self._folder / name)
+            return self._decoded(generated(self._folder / name, self._random))
+        except _Refused as refused:
+            self.problems.append(f"{where}: {refused}")
+        except OSError as error:
+            self.problems.append(f"{where}: {error.strerror or error}")
+        return bytes(KEY_BYTES)
+
+    def token_keys(self, paths: list[str]) -> tuple[bytes, ...]:
+        name = variable("secrets.token_keys")
+        if name in self._environment:
+            texts = [text for text in self._environment[name].split(",") if text]
+            try:
+                return tuple(self._decoded(text) for text in texts)
+            except _Refused as refused:
+                self.problems.append(f"{name}: {refused}")
+                return ()
+        return tuple(self.key("token_key", path) for path in paths or [""])
+
+    def text(self, name: str, path: str, *, needed: bool) -> str:
+        where = variable(f"secrets.{name}")
+        if where in self._environment:
+            return self._environment[where]
+        try:
+            if path:
+                return read_private(Path(path))
+        except (_Refused, OSError) as error:
+            self.problems.append(f"secrets.{name}_file: {path}: {error}")
+            return ""
+        if needed:
+            self.problems.append(f"secrets.{name}_file: is not set")
+        return ""
+
+    def _decoded(self, text: str) -> bytes:
+        text = text.strip()
+        if text.startswith(DEVELOPMENT):
+            if self._production:
+                raise _Refused('a development secret, in mode = "production"')
+            text = text[len(DEVELOPMENT) :]
+        try:
+            if len(text) == 2 * KEY_BYTES:
+                key = bytes.fromhex(text)
+            else:
+                key = base64.b64decode(text, validate=True)
+        except (ValueError, binascii.Error):
+            raise _Refused("is neither base64 nor hex") from None
+        if len(key) != KEY_BYTES:
+            raise _Refused(f"has {len(key)} bytes instead of {KEY_BYTES}")
+        if len(set(key)) < 8:
+            raise _Refused("is not random")
+        return key
+
+
+def load(
+    settings: Settings,
+    environment: Mapping[str, str],
+    random: Callable[[int], bytes] = os.urandom,
+) -> Secrets:
+    """All secrets of a run.
+
+    Raises:
+        ConfigurationError: which one is missing, unreadable, readable by others, of
+            the wrong length, or of development in production; never its value.
+    """
+    source = _Source(settings, environment, random)
+    files = settings.secrets
+    master, lookup, otp = (
+        source.key(name, getattr(files, f"{name}_file")) for name in _KEYS
+    )
+    token_keys = source.token_keys(files.token_key_files)
+    sms = source.text(
+        "sms_token",
+        files.sms_token_file,
+        needed=settings.providers.sms.kind != "sandbox",
+    )
+    email = source.text(
+        "email_password",
+        files.email_password_file,
+        needed=bool(settings.providers.email.user),
+    )
+    if not source.problems and len({master, lookup, otp, *token_keys}) < 3 + len(
+        token_keys
+    ):
+        source.problems.append("secrets: two of the keys are the same")
+    if source.problems:
+        raise ConfigurationError(source.problems)
+    return Secrets(
+        master_key=master,
+        lookup_key=lookup,
+        otp_key=otp,
+        token_keys=token_keys,
+        sms_token=sms,
+        email_password=email,
+    )
+
+
+def dsn(settings: Settings, environment: Mapping[str, str]) -> str:
+    """The DSN of PostgreSQL, "" for the embedded one.
+
+    Raises:
+        ConfigurationError: postgres.dsn_file cannot be read.
+    """
+    if not settings.postgres.dsn_file:
+        return settings.postgres.dsn
+    try:
+        return read_private(Path(settings.postgres.dsn_file))
+    except (_Refused, OSError) as error:
+        raise ConfigurationError([f"postgres.dsn_file: {error}"]) from None
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that not everybody may read."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o007:
+            raise _Refused("everybody may read it; chmod 600")
+        content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise _Refused(f"is larger than {FILE_BYTES_MAX} bytes")
+    try:
+        return content.decode().strip()
+    except UnicodeDecodeError:
+        raise _Refused("is not text") from None
+
+
+def generated(path: Path, random: Callable[[int], bytes]) -> str:
+    """The development secret at path, made if it is not there.
+
+    It is complete or absent, also after a crash: written aside, synced, then linked.
+    """
+    if path.exists():
+        return read_private(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    text = DEVELOPMENT + base64.b64encode(random(KEY_BYTES)).decode()
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return text

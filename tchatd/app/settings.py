@@ -1,0 +1,286 @@
+"""Owns the shape of the configuration: every key, its type, its range, its relations.
+
+Default values are not here but in `tchatd.toml`, the one place where they are written
+and explained. How files and the environment come together: `tchatd.app.configuration`.
+A key ends in its unit (`_s`, `_bytes_max`); every queue and every limit has its key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1, le=1 << 31)]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 40)]
+Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
+Rate = Annotated[float, Meta(gt=0, le=1e9)]
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]*):[0-9]{1,5}$")]
+OptionalAddress = Annotated[
+    str, Meta(pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]*):[0-9]{1,5}$")
+]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every section: frozen, and an unknown key in it is an error."""
+
+
+class Listen(Section):
+    bind: Address
+    backlog: Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class Tls(Section):
+    bind: OptionalAddress
+    certificate_file: str
+    key_file: str
+    version_min: Literal["1.2", "1.3"]
+
+
+class Gateway(Section):
+    head_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 20)]
+    uri_bytes_max: Annotated[int, Meta(ge=256, le=1 << 20)]
+    body_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 30)]
+    message_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 26)]
+    queue_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 30)]
+    slow_consumer: Literal["gap", "close"]
+    handshake_s: Seconds
+    request_s: Seconds
+    idle_s: Seconds
+    ping_interval_s: Seconds
+    pong_timeout_s: Seconds
+    close_s: Seconds
+    write_s: Seconds
+    connections_max: Count
+    connections_per_address_max: Count
+    deflate: bool
+    deflate_bytes_min: Annotated[int, Meta(ge=0, le=1 << 26)]
+    events_max: Annotated[int, Meta(ge=1, le=65_536)]
+
+
+class Http(Section):
+    requests_max: Count
+    request_s: Seconds
+    idempotency_hours: Annotated[int, Meta(ge=24, le=24 * 366)]
+
+
+class Limits(Section):
+    address_per_minute: Rate
+    address_burst: Count
+    user_per_minute: Rate
+    user_burst: Count
+    buckets_max: Count
+    connections_per_user_max: Count
+    commands_per_second: Rate
+    commands_burst: Count
+    commands_waiting_max: Count
+    watched_users_max: Count
+
+
+class Postgres(Section):
+    dsn: str
+    dsn_file: str
+    pool_size: Annotated[int, Meta(ge=1, le=1_000)]
+    waiting_max: Count
+    wait_s: Seconds
+    connect_s: Seconds
+    start_s: Seconds
+
+
+class Journal(Section):
+    folder: str
+    segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32)]
+    backlog_bytes_max: Annotated[int, Meta(ge=1 << 16, le=1 << 40)]
+    batch_bytes_max: Annotated[int, Meta(ge=1 << 12, le=1 << 30)]
+
+
+class Messaging(Section):
+    dialogs_loaded_max: Count
+    flush_batch_max: Count
+
+
+class Auth(Section):
+    otp_s: Seconds
+    otp_guesses_max: Count
+    otp_resend_s: Seconds
+    otp_sends_per_hour: Count
+    otp_address_sends_per_hour: Count
+    otp_prefix_sends_per_hour: Count
+    access_token_s: Seconds
+    refresh_token_s: Seconds
+    refresh_grace_s: Annotated[float, Meta(ge=0, le=3_600)]
+    sessions_per_user_max: Count
+    users_cached_max: Count
+    tokens_cached_max: Count
+
+
+class Sms(Section):
+    kind: Literal["sandbox", "twilio"]
+    account: str
+    sender: str
+    timeout_s: Seconds
+
+
+class Email(Section):
+    kind: Literal["sandbox", "smtp"]
+    host: str
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+    user: str
+    sender: str
+    timeout_s: Seconds
+
+
+class Providers(Section):
+    sms: Sms
+    email: Email
+
+
+class Secrets(Section):
+    """Paths of files; what is in them: `tchatd.app.secrets`."""
+
+    master_key_file: str
+    lookup_key_file: str
+    otp_key_file: str
+    token_key_files: list[str]
+    sms_token_file: str
+    email_password_file: str
+
+
+class Console(Section):
+    socket: str
+    connections_max: Annotated[int, Meta(ge=1, le=1_000)]
+    line_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 24)]
+    rows_max: Annotated[int, Meta(ge=1, le=100_000)]
+    command_s: Seconds
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error", "critical"]
+    format: Literal["auto", "console", "json"]
+
+
+class Metrics(Section):
+    allow: list[str]
+
+
+class Shutdown(Section):
+    drain_s: Seconds
+    reconnect_spread_s: Annotated[float, Meta(ge=0, le=3_600)]
+
+
+class Settings(Section):
+    mode: Literal["development", "production"]
+    data: str
+    listen: Listen
+    tls: Tls
+    gateway: Gateway
+    http: Http
+    limits: Limits
+    postgres: Postgres
+    journal: Journal
+    messaging: Messaging
+    auth: Auth
+    providers: Providers
+    secrets: Secrets
+    console: Console
+    log: Log
+    metrics: Metrics
+    shutdown: Shutdown
+
+    @property
+    def data_folder(self) -> Path:
+        return Path(self.data).absolute()
+
+    @property
+    def journal_folder(self) -> Path:
+        if self.journal.folder:
+            return Path(self.journal.folder).absolute()
+        return self.data_folder / "journal"
+
+    @property
+    def console_socket(self) -> Path:
+        if self.console.socket:
+            return Path(self.console.socket).absolute()
+        return self.data_folder / "console.sock"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`127.0.0.1:80`, `[::1]:80` or `:80` (every IPv4 address) → host and port."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104  # asked for by ":80"
+
+
+def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Every relation that does not hold: the key to change, and a sentence."""
+    s = settings
+    for key, address in (("listen.bind", s.listen.bind), ("tls.bind", s.tls.bind)):
+        if address and split_address(address)[1] > 65_535:
+            yield key, "the port is at most 65535"
+    if s.tls.bind and not (s.tls.certificate_file and s.tls.key_file):
+        yield "tls.bind", "needs tls.certificate_file and tls.key_file"
+    if s.tls.bind and s.tls.bind == s.listen.bind and not s.tls.bind.endswith(":0"):
+        yield "tls.bind", "must differ from listen.bind"
+    if s.gateway.ping_interval_s + s.gateway.pong_timeout_s > s.gateway.idle_s:
+        yield "gateway.idle_s", "is less than ping_interval_s + pong_timeout_s"
+    if s.gateway.uri_bytes_max > s.gateway.head_bytes_max:
+        yield "gateway.uri_bytes_max", "is more than gateway.head_bytes_max"
+    if s.gateway.connections_per_address_max > s.gateway.connections_max:
+        yield "gateway.connections_per_address_max", "is more than connections_max"
+    if s.journal.batch_bytes_max > s.journal.segment_bytes:
+        yield "journal.batch_bytes_max", "is more than journal.segment_bytes"
+    if s.journal.backlog_bytes_max < 2 * s.journal.segment_bytes:
+        yield "journal.backlog_bytes_max", "is less than two times segment_bytes"
+    if s.gateway.message_bytes_max > s.journal.batch_bytes_max:
+        yield "journal.batch_bytes_max", "is less than gateway.message_bytes_max"
+    if s.postgres.dsn and s.postgres.dsn_file:
+        yield "postgres.dsn_file", "set either dsn or dsn_file"
+    if s.auth.otp_resend_s > s.auth.otp_s:
+        yield "auth.otp_resend_s", "is more than auth.otp_s"
+    if s.auth.refresh_token_s <= s.auth.access_token_s:
+        yield "auth.refresh_token_s", "must be more than auth.access_token_s"
+    if s.auth.refresh_grace_s >= s.auth.access_token_s:
+        yield "auth.refresh_grace_s", "must be less than auth.access_token_s"
+    if s.limits.commands_burst < 1 or s.limits.address_burst < 1:
+        yield "limits.commands_burst", "must be at least 1"
+    if s.providers.sms.kind != "sandbox" and not (
+        s.providers.sms.account and s.providers.sms.sender
+    ):
+        yield "providers.sms.kind", "needs providers.sms.account and .sender"
+    if s.providers.email.kind != "sandbox" and not (
+        s.providers.email.host and s.providers.email.sender
+    ):
+        yield "providers.email.kind", "needs providers.email.host and .sender"
+    for network in s.metrics.allow:
+        if not _is_network(network):
+            yield "metrics.allow", f"{network!r} is no address or network"
+
+
+def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What is convenient on a desk and must not be seen by the world."""
+    s = settings
+    if s.providers.sms.kind == "sandbox":
+        yield "providers.sms.kind", "the sandbox shows codes to whoever reads the log"
+    if s.providers.email.kind == "sandbox":
+        yield "providers.email.kind", "the sandbox shows codes to whoever reads the log"
+    if not (s.postgres.dsn or s.postgres.dsn_file):
+        yield "postgres.dsn", "the embedded PostgreSQL is for development"
+    if s.log.level == "debug":
+        yield "log.level", "debug lines are for development"
+    if any(_is_everything(network) for network in s.metrics.allow):
+        yield "metrics.allow", "opens /metrics to everybody"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_everything(text: str) -> bool:
+    return _is_network(text) and ipaddress.ip_network(text, strict=False).prefixlen == 0
