@@ -1,0 +1,1 @@
+"""Owns the measurements of tchatd, each against its baseline in the same run."""

@@ -1,0 +1,1 @@
+"""Owns the baselines: the servers that tchatd is measured against."""
