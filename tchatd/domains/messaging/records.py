@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Struct
 
 
-class DialogRecord(Struct, array_like=True, tag=1, frozen=True, gc=False):
+class DialogRecord(
+    Struct, array_like=True, tag_field="record", tag=1, frozen=True, gc=False
+):
     """A dialog was created; its number is the record's position.
 
     members: Roaring bitmap (portable format) of user numbers, creator included.
@@ -31,7 +33,9 @@ class DialogRecord(Struct, array_like=True, tag=1, frozen=True, gc=False):
     avatar: str | None = None
 
 
-class MessageRecord(Struct, array_like=True, tag=2, frozen=True, gc=False):
+class MessageRecord(
+    Struct, array_like=True, tag_field="record", tag=2, frozen=True, gc=False
+):
     """A message was accepted; applying gives it the next seq and with it its id.
 
     content: as the type's struct encodes; a struct when live, a dict when replayed.
@@ -50,7 +54,9 @@ class MessageRecord(Struct, array_like=True, tag=2, frozen=True, gc=False):
     mention_numbers: tuple[int, ...] = ()
 
 
-class ReadRecord(Struct, array_like=True, tag=3, frozen=True, gc=False):
+class ReadRecord(
+    Struct, array_like=True, tag_field="record", tag=3, frozen=True, gc=False
+):
     """A member read everything up to the message with seq `read_seq`.
 
     read_ordinal: how many messages the dialog has up to that one, itself included.
