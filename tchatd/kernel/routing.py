@@ -98,6 +98,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     path: without the `/v1` alias, which the edge adds.
     websocket: the `op` under which it is also a WebSocket command.
     idempotent: takes `Idempotency-Key` (POST).
+    cache_s: seconds that anyone may keep a GET's answer; 0 (no-store) for most.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     websocket: str | None = None
     idempotent: bool = False
     body_bytes_max: int = 1 << 20
+    cache_s: int = 0
 
     def __post_init__(self) -> None:
         assert self.verb in (None, "GET", "POST", "PUT", "DELETE")

@@ -1,0 +1,103 @@
+"""Owns what a user shows of themselves, and the cache that the hot read is from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from msgspec import UNSET
+
+from tchatd.domains.auth import rules
+from tchatd.domains.auth.errors import TokenRefused
+from tchatd.domains.auth.models import ChangeProfile, IdentifierKind, User, UserRecord
+from tchatd.domains.auth.store import UserLoader, UserStore
+from tchatd.kernel.clock import Clock, rfc3339
+from tchatd.kernel.crypto import DataKey, Unreadable, Vault
+from tchatd.kernel.lru import Lru
+
+
+class Profiles:
+    """profiles_max: how many are kept ready to send; each takes about 1 KB."""
+
+    def __init__(
+        self,
+        store: UserStore,
+        loader: UserLoader,
+        vault: Vault,
+        clock: Clock,
+        profiles_max: int,
+    ) -> None:
+        self._store, self._loader = store, loader
+        self._vault, self._clock = vault, clock
+        self._users: Lru[int, User] = Lru(profiles_max)
+
+    def get(self, number: int) -> User | Awaitable[User]:
+        """At once if it is here, which it is for whoever was seen lately."""
+        user = self._users.get(number)
+        return user if user is not None else self._load(number)
+
+    async def change(self, number: int, command: ChangeProfile) -> User:
+        """Raises: ProfileRefused."""
+        change = rules.profile_change(command)
+        record = await self._store.change_user(number, change, self._clock.now_ms())
+        if record is None:
+            self.forget(number)
+            raise TokenRefused
+        return self.see(record)
+
+    def see(self, record: UserRecord) -> User:
+        """Keep what was just read from the store, unless a newer one is here.
+
+        A read that began before a change and ended after it must not undo it.
+        """
+        user = self._user_of(record)
+        known = self._users.peek(record.number)
+        if known is not None and known.updated_at > user.updated_at:
+            return known
+        self._users.put(record.number, user)
+        return user
+
+    def forget(self, number: int) -> None:
+        """It was changed elsewhere, or is no more."""
+        self._users.pop(number)
+
+    def data_key(self, record: UserRecord) -> DataKey:
+        """Raises: Unreadable, after erasure."""
+        if record.data_key is None:
+            raise Unreadable("the key is destroyed")
+        return self._vault.unwrap(record.data_key, record.id.bytes)
+
+    async def _load(self, number: int) -> User:
+        records = await self._loader.by_number((number,))
+        record = records.get(number)
+        if record is None:
+            raise TokenRefused
+        return self.see(record)
+
+    def _user_of(self, record: UserRecord) -> User:
+        phone = email = None
+        if record.data_key is not None:
+            key = self.data_key(record)
+            phone = _opened(key, "phone", record.phone_sealed)
+            email = _opened(key, "email", record.email_sealed)
+        return User(
+            id=str(record.id),
+            phone=UNSET if phone is None else phone,
+            email=UNSET if email is None else email,
+            name=record.name,
+            avatar=UNSET if record.avatar is None else record.avatar,
+            country=record.country,
+            locale=record.locale,
+            kyc_tier=record.kyc_tier,
+            status=record.status,
+            is_verified=record.is_verified,
+            created_at=rfc3339(record.created_ms),
+            updated_at=rfc3339(record.updated_ms),
+        )
+
+
+def seal_identifier(key: DataKey, kind: IdentifierKind, text: str) -> bytes:
+    return key.seal(text.encode(), kind.encode())
+
+
+def _opened(key: DataKey, kind: IdentifierKind, sealed: bytes | None) -> str | None:
+    return None if sealed is None else key.open(sealed, kind.encode()).decode()

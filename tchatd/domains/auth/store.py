@@ -1,0 +1,159 @@
+"""Owns the ports of sign-in: what it needs of stores, senders and the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from tchatd.domains.auth.models import (
+    Challenge,
+    CodeMessage,
+    EndedSession,
+    EndReason,
+    IdentifierKind,
+    NewUser,
+    ProfileChange,
+    Rotation,
+    Scope,
+    SessionRecord,
+    UserRecord,
+    Wrapped,
+)
+
+
+class UserStore(Protocol):
+    """Erased users (deleted) are in none of the answers."""
+
+    async def users_by_id(self, ids: Sequence[UUID]) -> list[UserRecord]: ...
+
+    async def users_by_number(self, numbers: Sequence[int]) -> list[UserRecord]: ...
+
+    async def user_by_identifier(
+        self, kind: IdentifierKind, identifier_hash: bytes
+    ) -> UserRecord | None: ...
+
+    async def create_user(self, user: NewUser) -> UserRecord:
+        """The user with this identifier: this one, or the one who was there first."""
+        ...
+
+    async def change_user(
+        self, number: int, change: ProfileChange, now_ms: int
+    ) -> UserRecord | None:
+        """As it is after the change, with an `updated_ms` above the one before."""
+        ...
+
+    async def data_keys_not_under(self, key_id: str, count: int) -> list[Wrapped]:
+        """Up to `count` users whose data key is wrapped by another master key."""
+        ...
+
+    async def replace_data_key(
+        self, user_id: UUID, old: bytes, new: bytes, key_id: str
+    ) -> bool:
+        """False if it is not `old` any more."""
+        ...
+
+
+class ChallengeStore(Protocol):
+    async def open_challenge(
+        self, challenge: Challenge, scopes: Sequence[Scope], resend_ms: int
+    ) -> int:
+        """0 and it is kept, if no scope is over its limit; else nothing is, and the
+        milliseconds to wait. Exact also when several nodes ask at once.
+
+        scopes: the first is the identifier's; `resend_ms` is for it alone.
+        """
+        ...
+
+    async def guess(self, id: UUID, now_ms: int, guesses_max: int) -> Challenge | None:
+        """Count one guess; the challenge if this was one of the first `guesses_max`
+        and it is neither expired nor used. One atomic step: parallel guesses on
+        several nodes are each counted.
+        """
+        ...
+
+    async def prune_challenges(self, created_before_ms: int, count: int) -> int:
+        """Forget up to `count` old ones; how many it were."""
+        ...
+
+
+class SessionStore(Protocol):
+    async def open_session(
+        self, challenge_id: UUID, session: SessionRecord, sessions_max: int
+    ) -> list[UUID] | None:
+        """Use the challenge up and keep the session, in one transaction.
+
+        Returns the sessions of the user that had to go so that at most
+        `sessions_max` are live; None if the challenge was used already.
+        """
+        ...
+
+    async def rotate_session(
+        self,
+        id: UUID,
+        presented_hash: bytes,
+        next_hash: bytes,
+        now_ms: int,
+        grace_ms: int,
+        lifetime_ms: int,
+    ) -> Rotation | None:
+        """By `rules.rotate`, under a lock: ROTATED has stored `next_hash`, REUSED has
+        ended the session. None if there is no such session.
+        """
+        ...
+
+    async def live_sessions(self, user_number: int, now_ms: int) -> list[SessionRecord]:
+        """The most recently used first."""
+        ...
+
+    async def end_sessions(
+        self,
+        user_number: int,
+        now_ms: int,
+        reason: EndReason,
+        *,
+        only: UUID | None = None,
+        but: UUID | None = None,
+    ) -> list[UUID]:
+        """End the user's live sessions: all, `only` one, or all `but` one.
+
+        Returns those that were live until now.
+        """
+        ...
+
+    async def sessions_ended_since(self, since_ms: int) -> list[EndedSession]: ...
+
+    async def prune_sessions(self, ended_before_ms: int, count: int) -> int:
+        """Forget up to `count` that ended or expired before; how many it were."""
+        ...
+
+
+class AuthStore(UserStore, ChallengeStore, SessionStore, Protocol):
+    """All three in one database: opening a session spans them."""
+
+
+class UserLoader(Protocol):
+    """Asks the `UserStore`, many waiting callers by one query."""
+
+    async def by_id(self, ids: Sequence[UUID]) -> Mapping[UUID, UserRecord]: ...
+
+    async def by_number(self, numbers: Sequence[int]) -> Mapping[int, UserRecord]: ...
+
+
+class CodeSender(Protocol):
+    async def send_code(self, message: CodeMessage) -> None:
+        """Hand it to the provider. Raises: Unavailable."""
+        ...
+
+
+class SessionEnd(Protocol):
+    """Told of every session that ends, so that its live sockets close at once."""
+
+    def ended(self, session_id: UUID, user_number: int) -> None: ...
+
+
+class NoSessionEnd:
+    """Where there are no sockets: a command line, a test."""
+
+    def ended(self, session_id: UUID, user_number: int) -> None:
+        return
