@@ -29,7 +29,7 @@ PREFIX = "TCHATD_"
 # build, what a secret's value is given by, and the tests' and benchmarks' own.
 RESERVED = re.compile(
     r"TCHATD_(CONFIG|BUILD)$|TCHATD_(TEST|BENCH|CRASH)_"
-    r"|TCHATD_SECRETS_(MASTER_KEY|LOOKUP_KEY|OTP_KEY|TOKEN_KEYS)$"
+    r"|TCHATD_SECRETS_(MASTER_KEYS|LOOKUP_KEY|OTP_KEY|TOKEN_KEYS)$"
     r"|TCHATD_SECRETS_(SMS_TOKEN|EMAIL_PASSWORD)$"
 )
 _PACKAGED = Path(__file__).with_name(NAME)  # put there by the build (see setup.py)

@@ -1,7 +1,7 @@
 """Owns where secrets come from; never prints one, never writes one but its own.
 
-Each is given by the environment (`TCHATD_SECRETS_MASTER_KEY`) or by a file (the key
-`secrets.master_key_file`, or its variable). In development a missing one is generated
+Each is given by the environment (`TCHATD_SECRETS_OTP_KEY`) or by a file (the key
+`secrets.otp_key_file`, or its variable). In development a missing one is generated
 once into DATA/secrets (folder 0700, files 0600) and begins with `development:`, so
 that production refuses it wherever it was copied to.
 """
@@ -20,31 +20,31 @@ from tchatd.app.settings import Settings
 KEY_BYTES = 32
 FILE_BYTES_MAX = 4_096
 DEVELOPMENT = "development:"
-_KEYS = ("master_key", "lookup_key", "otp_key")
 
 
 class Secrets:
-    """token_keys: seeds of Ed25519 keys, the first one signs. Never shown."""
+    """master_keys: the first one wraps. token_keys: Ed25519 seeds, the first signs."""
 
     __slots__ = (
-        *("email_password", "lookup_key", "master_key"),
+        *("email_password", "lookup_key", "master_keys"),
         *("otp_key", "sms_token", "token_keys"),
     )
 
     def __init__(
         self,
         *,
-        master_key: bytes,
+        master_keys: tuple[bytes, ...],
         lookup_key: bytes,
         otp_key: bytes,
         token_keys: tuple[bytes, ...],
         sms_token: str = "",
         email_password: str = "",
     ) -> None:
+        assert master_keys
         assert token_keys
-        for key in (master_key, lookup_key, otp_key, *token_keys):
+        for key in (*master_keys, lookup_key, otp_key, *token_keys):
             assert len(key) == KEY_BYTES
-        self.master_key = master_key
+        self.master_keys = master_keys
         self.lookup_key = lookup_key
         self.otp_key = otp_key
         self.token_keys = token_keys
@@ -85,6 +85,7 @@ class _Source:
                 return self._decoded(read_private(Path(path)))
             if self._production:
                 where = f"secrets.{name}_file"
+                where += "s" if name in ("master_key", "token_key") else ""
                 raise _Refused("is not set")
             where = str(self._folder / name)
             return self._decoded(generated(self._folder / name, self._random))
@@ -94,8 +95,8 @@ class _Source:
             self.problems.append(f"{where}: {error.strerror or error}")
         return bytes(KEY_BYTES)
 
-    def token_keys(self, paths: list[str]) -> tuple[bytes, ...]:
-        name = variable("secrets.token_keys")
+    def several(self, key: str, paths: list[str]) -> tuple[bytes, ...]:
+        name = variable(f"secrets.{key}s")
         if name in self._environment:
             texts = [text for text in self._environment[name].split(",") if text]
             try:
@@ -103,7 +104,7 @@ class _Source:
             except _Refused as refused:
                 self.problems.append(f"{name}: {refused}")
                 return ()
-        return tuple(self.key("token_key", path) for path in paths or [""])
+        return tuple(self.key(key, path) for path in paths or [""])
 
     def text(self, name: str, path: str, *, needed: bool) -> str:
         where = variable(f"secrets.{name}")
@@ -152,10 +153,10 @@ def load(
     """
     source = _Source(settings, environment, random)
     files = settings.secrets
-    master, lookup, otp = (
-        source.key(name, getattr(files, f"{name}_file")) for name in _KEYS
-    )
-    token_keys = source.token_keys(files.token_key_files)
+    masters = source.several("master_key", files.master_key_files)
+    lookup = source.key("lookup_key", files.lookup_key_file)
+    otp = source.key("otp_key", files.otp_key_file)
+    token_keys = source.several("token_key", files.token_key_files)
     sms = source.text(
         "sms_token",
         files.sms_token_file,
@@ -166,14 +167,13 @@ def load(
         files.email_password_file,
         needed=bool(settings.providers.email.user),
     )
-    if not source.problems and len({master, lookup, otp, *token_keys}) < 3 + len(
-        token_keys
-    ):
+    keys = [*masters, lookup, otp, *token_keys]
+    if not source.problems and len(set(keys)) < len(keys):
         source.problems.append("secrets: two of the keys are the same")
     if source.problems:
         raise ConfigurationError(source.problems)
     return Secrets(
-        master_key=master,
+        master_keys=masters,
         lookup_key=lookup,
         otp_key=otp,
         token_keys=token_keys,

@@ -29,19 +29,19 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every section: frozen, and an unknown key in it is an error."""
 
 
-class Listen(Section):
+class Listen(Section, frozen=True):
     bind: Address
     backlog: Annotated[int, Meta(ge=1, le=65_535)]
 
 
-class Tls(Section):
+class Tls(Section, frozen=True):
     bind: OptionalAddress
     certificate_file: str
     key_file: str
     version_min: Literal["1.2", "1.3"]
 
 
-class Gateway(Section):
+class Gateway(Section, frozen=True):
     head_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 20)]
     uri_bytes_max: Annotated[int, Meta(ge=256, le=1 << 20)]
     body_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 30)]
@@ -62,13 +62,13 @@ class Gateway(Section):
     events_max: Annotated[int, Meta(ge=1, le=65_536)]
 
 
-class Http(Section):
+class Http(Section, frozen=True):
     requests_max: Count
     request_s: Seconds
     idempotency_hours: Annotated[int, Meta(ge=24, le=24 * 366)]
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     address_per_minute: Rate
     address_burst: Count
     user_per_minute: Rate
@@ -81,7 +81,7 @@ class Limits(Section):
     watched_users_max: Count
 
 
-class Postgres(Section):
+class Postgres(Section, frozen=True):
     dsn: str
     dsn_file: str
     pool_size: Annotated[int, Meta(ge=1, le=1_000)]
@@ -91,19 +91,19 @@ class Postgres(Section):
     start_s: Seconds
 
 
-class Journal(Section):
+class Journal(Section, frozen=True):
     folder: str
     segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32)]
     backlog_bytes_max: Annotated[int, Meta(ge=1 << 16, le=1 << 40)]
     batch_bytes_max: Annotated[int, Meta(ge=1 << 12, le=1 << 30)]
 
 
-class Messaging(Section):
+class Messaging(Section, frozen=True):
     dialogs_loaded_max: Count
     flush_batch_max: Count
 
 
-class Auth(Section):
+class Auth(Section, frozen=True):
     otp_s: Seconds
     otp_guesses_max: Count
     otp_resend_s: Seconds
@@ -118,14 +118,14 @@ class Auth(Section):
     tokens_cached_max: Count
 
 
-class Sms(Section):
+class Sms(Section, frozen=True):
     kind: Literal["sandbox", "twilio"]
     account: str
     sender: str
     timeout_s: Seconds
 
 
-class Email(Section):
+class Email(Section, frozen=True):
     kind: Literal["sandbox", "smtp"]
     host: str
     port: Annotated[int, Meta(ge=1, le=65_535)]
@@ -134,15 +134,15 @@ class Email(Section):
     timeout_s: Seconds
 
 
-class Providers(Section):
+class Providers(Section, frozen=True):
     sms: Sms
     email: Email
 
 
-class Secrets(Section):
+class Secrets(Section, frozen=True):
     """Paths of files; what is in them: `tchatd.app.secrets`."""
 
-    master_key_file: str
+    master_key_files: list[str]
     lookup_key_file: str
     otp_key_file: str
     token_key_files: list[str]
@@ -150,7 +150,7 @@ class Secrets(Section):
     email_password_file: str
 
 
-class Console(Section):
+class Console(Section, frozen=True):
     socket: str
     connections_max: Annotated[int, Meta(ge=1, le=1_000)]
     line_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 24)]
@@ -158,21 +158,21 @@ class Console(Section):
     command_s: Seconds
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error", "critical"]
     format: Literal["auto", "console", "json"]
 
 
-class Metrics(Section):
+class Metrics(Section, frozen=True):
     allow: list[str]
 
 
-class Shutdown(Section):
+class Shutdown(Section, frozen=True):
     drain_s: Seconds
     reconnect_spread_s: Annotated[float, Meta(ge=0, le=3_600)]
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     mode: Literal["development", "production"]
     data: str
     listen: Listen

@@ -33,7 +33,7 @@ class Notifier:
         self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
     def reloading(self) -> None:
-        """`ready` must follow. systemd pairs them by this clock (Type=notify-reload)."""
+        """`ready` must follow; systemd tells reloads apart by this clock."""
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now_us}")
 
