@@ -356,7 +356,11 @@ class EmbeddedPostgres:
             **self._settings,
             "unix_socket_directories": _quoted(str(self._socket_folder)),
         }
-        command: list[str | Path] = [self._binaries.folder / "postgres", "-D", self._data]
+        command: list[str | Path] = [
+            self._binaries.folder / "postgres",
+            "-D",
+            self._data,
+        ]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         if self._setpriv is not None:
@@ -444,9 +448,7 @@ class EmbeddedPostgres:
         ) as connection:
             await connection.check()
 
-    async def _account_for_death(
-        self, process: _Process, deaths: deque[float]
-    ) -> None:
+    async def _account_for_death(self, process: _Process, deaths: deque[float]) -> None:
         """Wait before the next start, or give up."""
         now_s = trio.current_time()
         while deaths and now_s - deaths[0] > self._restart_window_s:
@@ -520,7 +522,9 @@ class EmbeddedPostgres:
             with (self._folder / "server.log").open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - 1000))
-                return " | ".join(file.read().decode(errors="replace").splitlines()[-5:])
+                return " | ".join(
+                    file.read().decode(errors="replace").splitlines()[-5:]
+                )
         except OSError as error:
             return f"no log ({error.strerror})"
 

@@ -191,9 +191,7 @@ def _major_of_data(data: Path) -> int | None:
         raise PostgresRefused(f"{data / 'PG_VERSION'} is not readable") from error
 
 
-def _candidates(
-    setting: Path | None, folder: Path, account: Account
-) -> Iterator[Path]:
+def _candidates(setting: Path | None, folder: Path, account: Account) -> Iterator[Path]:
     if setting is not None:
         yield setting
         return

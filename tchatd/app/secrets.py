@@ -182,7 +182,7 @@ def load(
     )
 
 
-def dsn(settings: Settings, environment: Mapping[str, str]) -> str:
+def dsn(settings: Settings) -> str:
     """The DSN of PostgreSQL, "" for the embedded one.
 
     Raises:
