@@ -1,0 +1,1 @@
+"""Owns the measurements, a module each; `run(plan)` gives its report."""
