@@ -1,0 +1,81 @@
+"""Owns token buckets; refuses to know what is limited.
+
+A bucket is kept as one number: the time at which it will be full again (GCRA). A
+bucket that is full is the same as one that was never seen, so that forgetting the
+longest unused key costs little.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+
+class Buckets:
+    """One token bucket for each key: `burst` at once, refilled at `per_minute`.
+
+    keys_max: beyond it the key that was unused for longest is forgotten.
+    now: monotonic seconds.
+    """
+
+    __slots__ = ("_full_at", "_interval_s", "_keys_max", "_now", "_slack_s")
+
+    def __init__(
+        self,
+        *,
+        per_minute: float,
+        burst: int,
+        keys_max: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        assert per_minute > 0
+        assert burst >= 1
+        assert keys_max >= 1
+        self._interval_s = 60.0 / per_minute
+        self._slack_s = self._interval_s * burst
+        self._keys_max = keys_max
+        self._now = now
+        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
+
+    def take(self, key: Hashable) -> int:
+        """0 when a token was taken; else whole seconds until there will be one."""
+        now = self._now()
+        full_at = self._full_at.get(key)
+        if full_at is None:
+            if len(self._full_at) >= self._keys_max:
+                self._full_at.popitem(last=False)
+            self._full_at[key] = now + self._interval_s
+            return 0
+        self._full_at.move_to_end(key)
+        next_full_at = (full_at if full_at > now else now) + self._interval_s
+        # A thousandth of a token is forgiven: sums of floats are not exact.
+        wait_s = next_full_at - now - self._slack_s
+        if wait_s > self._interval_s / 1000:
+            return max(1, math.ceil(wait_s))
+        self._full_at[key] = next_full_at
+        return 0
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+
+@functools.lru_cache(maxsize=16_384)
+def address_key(address: str) -> str:
+    """What counts as one address: an IPv4 one, the /64 of an IPv6 one.
+
+    One household or server has a whole /64 (RFC 6177); an IPv4 address written as
+    IPv6 is the IPv4 one. Anything else, such as a unix socket, is its own key.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
