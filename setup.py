@@ -11,6 +11,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 MODE = os.environ.get("TCHATD_BUILD", "release")
 FLAGS = {
@@ -24,7 +25,7 @@ FLAGS = {
 if MODE not in FLAGS:
     raise SystemExit(f"TCHATD_BUILD={MODE}: choose one of {', '.join(FLAGS)}")
 
-LIBRARIES = {"gateway": ["z"], "deflate": ["z"]}
+LIBRARIES = {"frame": ["z"]}
 CHECKED = MODE != "release"
 compile_args, link_args = FLAGS[MODE]
 
@@ -39,7 +40,21 @@ extensions = [
     for source in sorted(Path("tchatd_ext").glob("*.pyx"))
 ]
 
+
+
+class BuildPython(build_py):
+    """Puts tchatd.toml, which is written once at the root, into the package."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "tchatd", "app", "tchatd.toml")
+            self.mkpath(str(target.parent))
+            self.copy_file("tchatd.toml", str(target))
+
+
 setup(
+    cmdclass={"build_py": BuildPython},
     ext_modules=cythonize(
         extensions,
         build_dir=f"build/cython-{MODE}",

@@ -1,0 +1,166 @@
+"""Owns `tchatd migrate` and `tchatd check`: short runs that serve nobody."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import trio
+from cryptography import x509
+
+from tchatd.app import secrets
+from tchatd.app.configuration import ConfigurationError
+from tchatd.app.data import DataFolder, DataInUse
+from tchatd.app.embedded_postgres import EmbeddedPostgres
+from tchatd.app.failures import EXPECTED, explain
+from tchatd.app.settings import Settings, split_address
+from tchatd.kernel.errors import DomainError
+from tchatd.observe import logging
+from tchatd.stores.postgres import migrations
+from tchatd.stores.postgres.connection import Connection
+
+Say = Callable[[str], None]
+
+
+def migrate(settings: Settings, complain: Say) -> int:
+    """Apply what is to be applied; prints each file. Starts the embedded server."""
+    logging.configure(settings.log.level, settings.log.format)
+    try:
+        with DataFolder(settings.data_folder):
+            for name in trio.run(_migrate, settings):
+                print(f"applied {name}")
+    except EXPECTED as error:
+        return explain(error, complain)
+    print("the schema is up to date")
+    return 0
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    async with database(settings) as dsn:
+        return [migration.file for migration in await migrations.apply(dsn)]
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[str]:
+    """The DSN of a server that answers: the one configured, or the embedded one."""
+    dsn = secrets.dsn(settings)
+    if dsn:
+        yield dsn
+        return
+    server = EmbeddedPostgres(settings.data_folder / "postgres")
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(server.run)
+        server.close()
+
+
+def check(settings: Settings) -> int:
+    """Print one line for each thing that a start needs; 0 when all of them are ok."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("configuration", lambda: f'mode = "{settings.mode}"'),
+        ("secrets", lambda: _check_secrets(settings)),
+        ("data", lambda: _check_folder(settings.data_folder)),
+        ("journal", lambda: _check_folder(settings.journal_folder)),
+        ("listen", lambda: _check_address(settings, settings.listen.bind)),
+        ("tls", lambda: _check_tls(settings)),
+        ("postgres", lambda: _check_postgres(settings)),
+    ]
+    failed = 0
+    for name, run in checks:
+        try:
+            detail, state = run(), "ok"
+        except (OSError, ValueError, DomainError, DataInUse, ConfigurationError) as e:
+            detail, state = "; ".join(str(e).splitlines()), "failed"
+            failed += 1
+        print(f"{state:<7} {name:<14} {detail}", flush=True)
+    return 1 if failed else 0
+
+
+def _check_secrets(settings: Settings) -> str:
+    if settings.mode == "development":
+        return "development: generated where none are given"
+    secrets.load(settings, os.environ)
+    return "all there"
+
+
+def _check_folder(folder: Path) -> str:
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{existing} is no folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{existing} cannot be written to")
+    status = os.statvfs(existing)
+    free_mib = status.f_bavail * status.f_frsize >> 20
+    return f"{folder} ({free_mib} MiB free)"
+
+
+def _is_served(settings: Settings) -> bool:
+    """Whether a daemon holds the data folder now; makes nothing."""
+    if not settings.data_folder.exists():
+        return False
+    try:
+        with DataFolder(settings.data_folder):
+            return False
+    except DataInUse:
+        return True
+
+
+def _check_address(settings: Settings, address: str) -> str:
+    host, port = split_address(address)
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            if _is_served(settings):
+                return f"{address} (in use; a daemon runs on this data folder)"
+            raise OSError(f"{address}: {error.strerror}") from None
+    return address
+
+
+def _check_tls(settings: Settings) -> str:
+    if not settings.tls.bind:
+        return "off"
+    certificate_file = Path(settings.tls.certificate_file)
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate_file, settings.tls.key_file)
+        certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    except ssl.SSLError as error:
+        raise ValueError(f"{certificate_file}: {error.reason or error}") from None
+    ends = certificate.not_valid_after_utc
+    if ends < datetime.now(UTC):
+        raise ValueError(f"{certificate_file}: ended on {ends:%Y-%m-%d}")
+    _check_address(settings, settings.tls.bind)
+    return f"{settings.tls.bind}, certificate until {ends:%Y-%m-%d}"
+
+
+def _check_postgres(settings: Settings) -> str:
+    dsn = secrets.dsn(settings)
+    if not dsn:
+        return "embedded, in the data folder"
+    return trio.run(_ask_postgres, dsn, settings.postgres.connect_s)
+
+
+async def _ask_postgres(dsn: str, connect_s: float) -> str:
+    try:
+        with trio.fail_after(connect_s):
+            connection = await Connection.connect(dsn)
+    except trio.TooSlowError:
+        raise TimeoutError(f"no answer within {connect_s:g} seconds") from None
+    try:
+        version = await connection.fetch_value("SHOW server_version")
+    finally:
+        connection.close()
+    todo = await migrations.pending(dsn)
+    state = f"{len(todo)} migrations to apply" if todo else "schema up to date"
+    return f"version {version}, {state}"

@@ -1,0 +1,78 @@
+"""Owns why the process ends badly: one sentence for a person, one exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tchatd.app import exits
+from tchatd.app.configuration import ConfigurationError
+from tchatd.app.data import DataInUse
+from tchatd.app.postgres_install import PostgresRefused
+from tchatd.journal.errors import JournalFailed, JournalLocked, JournalUnusable
+from tchatd.kernel.errors import DomainError, Unavailable
+from tchatd.stores.postgres.migrations import MigrationRefused
+
+
+class NotAvailable(Exception):
+    """An address, a folder or a file of the system that is not to be had now."""
+
+
+# The first kind that fits a failure gives its code: the special before the general.
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (ConfigurationError, exits.CONFIG),
+    (MigrationRefused, exits.DATAERR),
+    (JournalLocked, exits.TEMPFAIL),
+    (JournalUnusable, exits.DATAERR),
+    (JournalFailed, exits.FAILED),
+    (PostgresRefused, exits.TEMPFAIL),
+    (DataInUse, exits.TEMPFAIL),
+    (Unavailable, exits.TEMPFAIL),
+    (NotAvailable, exits.TEMPFAIL),
+    (DomainError, exits.FAILED),
+)
+# What a start or a run may end with; nurseries bring them in groups.
+EXPECTED: tuple[type[BaseException], ...] = (
+    *(kind for kind, _ in _CODES),
+    BaseExceptionGroup,
+)
+
+
+def explain(error: BaseException, complain: Callable[[str], None]) -> int:
+    """Say what failed and return the exit code.
+
+    A failure that is nobody's expectation is raised again, with its traceback: that
+    is a mistake of ours, which must be seen whole.
+    """
+    known = [(leaf, _code(leaf)) for leaf in leaves(error)]
+    if not known or any(code is None for _, code in known):
+        raise error
+    worst = max(known, key=lambda pair: -_rank(pair[1]))
+    for leaf, _ in known:
+        complain(_sentence(leaf))
+    assert worst[1] is not None
+    return worst[1]
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The failures inside nested groups, which nurseries make."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def _code(error: BaseException) -> int | None:
+    return next((code for kind, code in _CODES if isinstance(error, kind)), None)
+
+
+def _rank(code: int | None) -> int:
+    """Of several failures the one against which trying again helps least decides."""
+    order = (exits.CONFIG, exits.DATAERR, exits.FAILED, exits.TEMPFAIL)
+    return order.index(code or exits.FAILED)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, DomainError):
+        return f"{error.title}: {error.detail}" if error.detail else error.title
+    return str(error) or type(error).__name__
