@@ -13,7 +13,7 @@ from bench import generator, processes
 from bench.plan import Plan
 from bench.report import RESULTS
 
-NAMES = ("profile", "fanout", "idle", "messages", "connect")
+NAMES = ("profile", "fanout", "group", "idle", "messages", "connect")
 
 
 def main() -> int:

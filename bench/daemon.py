@@ -7,12 +7,18 @@ results. The database is every process below the daemon that is called postgres.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from typing import Any
+
+import psycopg
 
 from bench import processes
 from bench.generator import Costs, Failed
 from tests.support.daemon import Daemon
 
+STATISTICS_S = 11.0
+MESSAGE_ROWS = "select count(*) from messages"
 # The environment's names of tchatd's settings, without TCHATD_.
 WIDE: dict[str, str] = {
     "LIMITS_ADDRESS_PER_MINUTE": "1e9",
@@ -69,8 +75,31 @@ class MeasuredDaemon(Daemon):
         return processes.memory_bytes(self.pid)
 
     def database_dsn(self) -> str:
-        """Of the private server, through its unix socket: from postmaster.pid (lines:
-        pid, data folder, start, port, socket folder)."""
+        """Of the private server, through its unix socket. The lines of postmaster.pid
+        are: pid, data folder, start, port, socket's folder."""
         path = next((self.data / "postgres").rglob("postmaster.pid"))
         lines = path.read_text().splitlines()
-        return f"host={lines[4]} port={lines[3]}"
+        return f"host={lines[4]} port={lines[3]} user=tchatd dbname=tchatd"
+
+    def _query(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_dsn(), autocommit=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def message_rows(self) -> int:
+        """Messages in PostgreSQL: what has been flushed."""
+        return int(self._query(MESSAGE_ROWS)[0][0])
+
+    def queries(self) -> dict[str, int]:
+        """Counted by PostgreSQL since its start: transactions of the database, and
+        scans of the table of users. A backend tells its counts when it has been idle
+        for 10 s, so wait `STATISTICS_S` before."""
+        time.sleep(STATISTICS_S)
+        (transactions,) = self._query(
+            "select xact_commit + xact_rollback from pg_stat_database"
+            " where datname = current_database()"
+        )[0]
+        (scans,) = self._query(
+            "select coalesce(sum(seq_scan + idx_scan), 0) from pg_stat_user_tables"
+            " where relname = 'users'"
+        )[0]
+        return {"transactions": int(transactions), "user_scans": int(scans)}

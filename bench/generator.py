@@ -83,7 +83,7 @@ class Generator:
                 self.used = {key: after[key] - before.get(key, 0.0) for key in after}
             elif event["event"] == "result":
                 self.result = event
-                return event
+                return self.result
         status = self._process.wait()
         raise Failed(f"the generator left with {status}: {' '.join(self._words)}")
 

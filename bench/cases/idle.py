@@ -18,7 +18,7 @@ from bench.daemon import MeasuredDaemon
 from bench.generator import Failed, Generator
 from bench.plan import Plan
 from bench.report import Report
-from bench.seed import seed_users, warm_up
+from bench.seed import make_users, sign, warm_up
 
 STEP, STEPS = 5_000, 2
 SETTLE_S = 3.0
@@ -45,7 +45,7 @@ def run(plan: Plan) -> Report:
 def measure(
     plan: Plan, report: Report, daemon: MeasuredDaemon, folder: Path, window_s: float
 ) -> None:
-    users = seed_users(daemon, STEP * STEPS, seed=plan.seed)
+    users = sign(daemon, make_users(daemon, STEP * STEPS, seed=plan.seed))
     warm_up(daemon, users[:50])
     time.sleep(SETTLE_S)
     empty = daemon.memory()

@@ -17,7 +17,7 @@ from bench.daemon import MeasuredDaemon
 from bench.generator import Failed, generate
 from bench.plan import Plan
 from bench.report import Report
-from bench.seed import User, make_dialogs, seed_users
+from bench.seed import User, make_dialogs, make_users, sign
 
 PAIRS, OUTSTANDING, TEXT_BYTES = 100, 8, 64
 RATE = 2_000.0
@@ -41,14 +41,14 @@ def run(plan: Plan) -> Report:
         ),
     )
     with MeasuredDaemon() as daemon, tempfile.TemporaryDirectory() as folder:
-        users = seed_users(daemon, 2 * PAIRS, seed=plan.seed)
+        ids = make_users(daemon, 2 * PAIRS, seed=plan.seed)
+        users = sign(daemon, ids)
         dialogs = make_dialogs(
             daemon, [(users[2 * i], users[2 * i + 1]) for i in range(PAIRS)]
         )
         for _ in range(plan.runs):
             # Tokens live 15 minutes: fresh ones for each run.
-            users = seed_users(daemon, 2 * PAIRS, seed=plan.seed)
-            pairs = write_pairs(Path(folder) / "pairs", users, dialogs)
+            pairs = write_pairs(Path(folder) / "pairs", sign(daemon, ids), dialogs)
             for rate in (None, RATE):
                 measure(plan, report, daemon, pairs, rate, seconds)
     return report

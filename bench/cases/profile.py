@@ -14,9 +14,10 @@ from bench.daemon import MeasuredDaemon
 from bench.generator import Failed, Sample, cost_of, generate, peer
 from bench.plan import Plan
 from bench.report import Report
-from bench.seed import seed_users
+from bench.seed import make_users, sign
 
 CONNECTIONS = 32
+USERS = 4 * CONNECTIONS  # below the limit of requests a user
 PATH = "/users/profile"
 TIMES_AT_LEAST = 10.0
 
@@ -33,8 +34,9 @@ def run(plan: Plan) -> Report:
         tempfile.TemporaryDirectory() as folder,
     ):
         tokens = Path(folder) / "tokens"
+        ids = make_users(daemon, USERS, seed=plan.seed)
         for _ in range(plan.runs):
-            users = seed_users(daemon, CONNECTIONS, seed=plan.seed)
+            users = sign(daemon, ids)
             tokens.write_text("\n".join(user.token for user in users) + "\n")
             theirs = measure(
                 plan, report, "hypercorn + quart-trio", peer_port, cost_of(peer_pid)

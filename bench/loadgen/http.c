@@ -1,11 +1,15 @@
-/* Owns the HTTP workload: GETs over kept-alive connections, one outstanding each. */
+/* Owns the HTTP workload: GETs over kept-alive connections, one outstanding each.
+ *
+ * With more tokens than connections, connection i takes tokens i, i + N, … in turn. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 
 #include "loadgen.h"
 
 static struct {
-    struct bytes *requests; /* one a connection, made once */
+    struct bytes *requests; /* one a token, made once */
+    unsigned request_count, connection_count;
+    uint32_t *next;         /* of each connection */
     uint64_t *sent_ns;
     uint64_t answered, refused;
     int refused_status;
@@ -16,7 +20,8 @@ static struct {
 
 static void ask(struct net *net, struct connection *c)
 {
-    struct bytes *request = &http.requests[c->index];
+    struct bytes *request = &http.requests[http.next[c->index]];
+    http.next[c->index] = (http.next[c->index] + http.connection_count) % http.request_count;
     memcpy(net_reserve(net, c, request->size), request->data, request->size);
     net_commit(net, c, request->size);
     http.sent_ns[c->index] = now_ns();
@@ -50,9 +55,14 @@ int run_http(const struct options *options)
     if (options->tokens)
         tokens = read_lines(options->tokens, 1);
     common_init(&net, options, HTTP, count, &workload);
-    http.requests = calloc(count, sizeof *http.requests);
+    http.connection_count = count;
+    http.request_count = tokens.count > count ? tokens.count / count * count : count;
+    http.requests = calloc(http.request_count, sizeof *http.requests);
+    http.next = calloc(count, sizeof *http.next);
     http.sent_ns = calloc(count, sizeof *http.sent_ns);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count; i++)
+        http.next[i] = i;
+    for (unsigned i = 0; i < http.request_count; i++) {
         const char *token = tokens.count ? tokens.items[i % tokens.count] : NULL;
         int n = asprintf((char **)&http.requests[i].data,
                          "GET %s HTTP/1.1\r\nHost: %s\r\n%s%s%sAccept: application/json\r\n\r\n",
