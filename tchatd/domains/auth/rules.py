@@ -113,6 +113,18 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("code_s is at most 3600")
 
 
+class Recent(msgspec.Struct, frozen=True):
+    """Of one scope the latest sends within the hour, at most as many as are allowed.
+
+    first_ms, last_ms: when the oldest and the newest of them were; 0 for none. Once
+    the first is an hour ago there is room for one more.
+    """
+
+    count: int
+    first_ms: int
+    last_ms: int
+
+
 def identifier_of(command: SendCode) -> Identifier:
     """The identifier in the form by which it is unique.
 
@@ -195,21 +207,16 @@ def phone_range(identifier: Identifier) -> str | None:
     return identifier.text[:-4] if identifier.kind == "phone" else None
 
 
-def wait_for_send(
-    sent_ms: Sequence[int], now_ms: int, sends_max: int, resend_ms: int
-) -> int:
+def wait_for_send(recent: Recent, now_ms: int, sends_max: int, resend_ms: int) -> int:
     """Milliseconds until one more may be sent, 0 for now.
 
-    sent_ms: when earlier ones were, ascending; those of the last hour count.
-    resend_ms: between two; 0 where only the number of them is limited.
+    resend_ms: between two; 0 where only their number is limited.
     """
-    recent = [at_ms for at_ms in sent_ms if at_ms > now_ms - HOUR_MS]
     wait_ms = 0
-    if recent and resend_ms:
-        wait_ms = recent[-1] + resend_ms - now_ms
-    if len(recent) >= sends_max:
-        # The one whose leaving makes room: with it and all older ones gone.
-        wait_ms = max(wait_ms, recent[-sends_max] + HOUR_MS - now_ms)
+    if recent.count and resend_ms:
+        wait_ms = recent.last_ms + resend_ms - now_ms
+    if recent.count >= sends_max:
+        wait_ms = max(wait_ms, recent.first_ms + HOUR_MS - now_ms)
     return max(0, wait_ms)
 
 
@@ -235,12 +242,10 @@ def rotate(
     return RotationOutcome.REUSED
 
 
-def surplus(
-    sessions: Sequence[SessionRecord], sessions_max: int
-) -> list[SessionRecord]:
-    """Of a user's live sessions those that have to go, the least recently used."""
+def surplus(sessions: Sequence[SessionRecord], count_max: int) -> list[SessionRecord]:
+    """Those that have to go so that `count_max` stay: the least recently used."""
     by_use = sorted(sessions, key=lambda s: (s.used_ms, s.created_ms, s.id))
-    return by_use[: max(0, len(sessions) - sessions_max)]
+    return by_use[: max(0, len(sessions) - count_max)]
 
 
 def profile_change(command: ChangeProfile) -> ProfileChange:
