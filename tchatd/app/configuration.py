@@ -17,7 +17,6 @@ from typing import Any, get_origin
 import msgspec
 
 from tchatd.app.settings import (
-    Section,
     Settings,
     broken_relations,
     unsafe_in_production,
@@ -82,10 +81,10 @@ def load(
     return _checked(values, origins)
 
 
-def keys(section: type[Section] = Settings, prefix: str = "") -> Iterator[str]:
+def keys(section: type[msgspec.Struct] = Settings, prefix: str = "") -> Iterator[str]:
     """Every key there is, as `section.key`."""
     for field in msgspec.structs.fields(section):
-        if isinstance(field.type, type) and issubclass(field.type, Section):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from keys(field.type, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name
@@ -122,7 +121,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _unknown(
-    values: Mapping[str, Any], section: type[Section], origin: str, prefix: str = ""
+    values: Mapping[str, Any],
+    section: type[msgspec.Struct],
+    origin: str,
+    prefix: str = "",
 ) -> Iterator[str]:
     fields = {field.name: field.type for field in msgspec.structs.fields(section)}
     for name, value in values.items():
@@ -131,7 +133,7 @@ def _unknown(
             yield f"{origin}: {prefix}{name}: there is no such key{hint}"
             continue
         inner = fields[name]
-        if isinstance(inner, type) and issubclass(inner, Section):
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             if isinstance(value, dict):
                 yield from _unknown(value, inner, origin, f"{prefix}{name}.")
             else:
@@ -147,9 +149,9 @@ def _did_you_mean(key: str, names: Mapping[str, str] | None = None) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _section_names(section: type[Section], prefix: str = "") -> Iterator[str]:
+def _section_names(section: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
     for field in msgspec.structs.fields(section):
-        if isinstance(field.type, type) and issubclass(field.type, Section):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield prefix + field.name
             yield from _section_names(field.type, f"{prefix}{field.name}.")
 
@@ -234,6 +236,10 @@ def _explained(
     value: Any = values
     for name in key.split("."):
         value = value.get(name, "") if isinstance(value, dict) else ""
+    if isinstance(value, dict):  # a relation inside of one section names its key first
+        name, _, rest = sentence.partition(" ")
+        if name in value:
+            key, sentence, value = f"{key}.{name}", rest, value[name]
     shown = "" if "dsn" in key or "secret" in key else f" (it is {value!r})"
     return (
         f"{_origin(origins, key)}: {key}: {sentence[:1].lower()}{sentence[1:]}{shown}"

@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tchatd.domains.auth.rules import AuthSettings
+
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 40)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
@@ -25,8 +27,8 @@ OptionalAddress = Annotated[
 ]
 
 
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every section: frozen, and an unknown key in it is an error."""
+class Section(msgspec.Struct, frozen=True):
+    """A part of the settings that is not declared by the domain that it is for."""
 
 
 class Listen(Section, frozen=True):
@@ -65,7 +67,8 @@ class Gateway(Section, frozen=True):
 class Http(Section, frozen=True):
     requests_max: Count
     request_s: Seconds
-    idempotency_hours: Annotated[int, Meta(ge=24, le=24 * 366)]
+    idempotency_s: Annotated[float, Meta(ge=86_400, le=10 * 366 * 86_400)]
+    allowed_origins: list[str]
 
 
 class Limits(Section, frozen=True):
@@ -78,7 +81,11 @@ class Limits(Section, frozen=True):
     commands_per_second: Rate
     commands_burst: Count
     commands_waiting_max: Count
+    waiting_bytes_max: Bytes
+    messages_waiting_max: Count
+    malformed_max: Count
     watched_users_max: Count
+    last_seen_max: Count
 
 
 class Postgres(Section, frozen=True):
@@ -101,21 +108,6 @@ class Journal(Section, frozen=True):
 class Messaging(Section, frozen=True):
     dialogs_loaded_max: Count
     flush_batch_max: Count
-
-
-class Auth(Section, frozen=True):
-    otp_s: Seconds
-    otp_guesses_max: Count
-    otp_resend_s: Seconds
-    otp_sends_per_hour: Count
-    otp_address_sends_per_hour: Count
-    otp_prefix_sends_per_hour: Count
-    access_token_s: Seconds
-    refresh_token_s: Seconds
-    refresh_grace_s: Annotated[float, Meta(ge=0, le=3_600)]
-    sessions_per_user_max: Count
-    users_cached_max: Count
-    tokens_cached_max: Count
 
 
 class Sms(Section, frozen=True):
@@ -183,7 +175,7 @@ class Settings(Section, frozen=True):
     postgres: Postgres
     journal: Journal
     messaging: Messaging
-    auth: Auth
+    auth: AuthSettings
     providers: Providers
     secrets: Secrets
     console: Console
@@ -238,14 +230,8 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "journal.batch_bytes_max", "is less than gateway.message_bytes_max"
     if s.postgres.dsn and s.postgres.dsn_file:
         yield "postgres.dsn_file", "set either dsn or dsn_file"
-    if s.auth.otp_resend_s > s.auth.otp_s:
-        yield "auth.otp_resend_s", "is more than auth.otp_s"
-    if s.auth.refresh_token_s <= s.auth.access_token_s:
-        yield "auth.refresh_token_s", "must be more than auth.access_token_s"
-    if s.auth.refresh_grace_s >= s.auth.access_token_s:
-        yield "auth.refresh_grace_s", "must be less than auth.access_token_s"
-    if s.limits.commands_burst < 1 or s.limits.address_burst < 1:
-        yield "limits.commands_burst", "must be at least 1"
+    if s.limits.messages_waiting_max < s.limits.commands_waiting_max:
+        yield "limits.messages_waiting_max", "is less than commands_waiting_max"
     if s.providers.sms.kind != "sandbox" and not (
         s.providers.sms.account and s.providers.sms.sender
     ):

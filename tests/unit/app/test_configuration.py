@@ -118,6 +118,7 @@ def test_variables_that_are_no_settings_are_left_alone() -> None:
         ('mode = "test"\n', "mode: invalid enum value 'test'"),
         ("listen = 7\n", "listen: is a section, [listen]"),
         ('[metrics]\nallow = ["x"]\n', "metrics.allow: 'x' is no address"),
+        ("[auth]\ncode_resend_s = 1000\n", "auth.code_resend_s: is at most"),
         ("[metrics]\nallow = [1]\n", "metrics.allow: expected str"),
         ("not toml", "own.toml: "),
     ],
