@@ -19,7 +19,7 @@ from tchatd.domains.auth.models import CodeMessage
 from tchatd.kernel.errors import Unavailable
 from tchatd.observe.logging import get_logger
 
-_log = get_logger(__name__)
+_log = get_logger("email")
 _TLS_PORT = 465
 # A person who is told to come back sooner would only meet the resend limit.
 _RETRY_AFTER_S = 60
@@ -79,7 +79,7 @@ class SmtpEmail:
                 error=type(error).__name__,
                 code=getattr(error, "smtp_code", 0),
             )
-            raise _unavailable() from error
+            raise _unavailable() from None
 
     def _mail(self, to: str, subject: str, text: str) -> EmailMessage:
         mail = EmailMessage(policy=SMTP)

@@ -6,7 +6,7 @@ from tchatd.domains.auth.models import CodeMessage
 from tchatd.kernel.lru import Lru
 from tchatd.observe.logging import get_logger
 
-_log = get_logger(__name__)
+_log = get_logger("sandbox")
 
 
 class SandboxCodes:

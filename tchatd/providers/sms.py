@@ -14,7 +14,7 @@ from tchatd.domains.auth.models import CodeMessage
 from tchatd.kernel.errors import Unavailable
 from tchatd.observe.logging import get_logger
 
-_log = get_logger(__name__)
+_log = get_logger("sms")
 _ANSWER_BYTES_MAX = 65_536
 # A person who is told to come back sooner would only meet the resend limit.
 _RETRY_AFTER_S = 60
