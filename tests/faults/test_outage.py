@@ -74,6 +74,8 @@ async def test_a_full_disk_is_answered_with_503_until_space_returns() -> None:
         | {
             "JOURNAL_FOLDER": str(small / "journal"),
             "JOURNAL_SEGMENT_BYTES": str(1 << 20),
+            "JOURNAL_BATCH_BYTES_MAX": str(1 << 19),
+            "JOURNAL_BACKLOG_BYTES_MAX": str(1 << 30),
         },
         folder=folder,
     )

@@ -1,5 +1,25 @@
-"""Owns the settings that tests give a daemon: limits wide enough for one address."""
+"""Owns the settings that tests give a daemon: limits wide enough for one address.
+
+Every person of a test comes from 127.0.0.1 and from one range of numbers, which in
+life would be an attack.
+"""
 
 from __future__ import annotations
 
-ROOMY: dict[str, str] = {}
+from typing import Final
+
+ROOMY: Final = {
+    "AUTH_CODE_SENDS_PER_ADDRESS_HOUR": "100000",
+    "AUTH_CODE_SENDS_PER_NETWORK_HOUR": "100000",
+    "AUTH_CODE_SENDS_PER_RANGE_HOUR": "100000",
+    "AUTH_SENDS_PER_ADDRESS_MINUTE": "100000",
+    "AUTH_VERIFIES_PER_ADDRESS_MINUTE": "100000",
+    "AUTH_REFRESHES_PER_ADDRESS_MINUTE": "100000",
+    "LIMITS_ADDRESS_PER_MINUTE": "1000000",
+    "LIMITS_ADDRESS_BURST": "1000000",
+    "LIMITS_USER_PER_MINUTE": "1000000",
+    "LIMITS_USER_BURST": "1000000",
+    "LIMITS_COMMANDS_PER_SECOND": "100000",
+    "LIMITS_COMMANDS_BURST": "100000",
+    "LIMITS_CONNECTIONS_PER_USER_MAX": "20000",
+}
