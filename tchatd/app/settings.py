@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from tchatd.domains.auth.rules import AuthSettings
+from tchatd.journal.record import BLOCK_BYTES
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -103,6 +104,7 @@ class Journal(Section, frozen=True):
     segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32)]
     backlog_bytes_max: Annotated[int, Meta(ge=1 << 16, le=1 << 40)]
     batch_bytes_max: Annotated[int, Meta(ge=1 << 12, le=1 << 30)]
+    record_bytes_max: Annotated[int, Meta(ge=1 << 12, le=1 << 28)]
 
 
 class Messaging(Section, frozen=True):
@@ -161,6 +163,7 @@ class Metrics(Section, frozen=True):
 
 class Shutdown(Section, frozen=True):
     drain_s: Seconds
+    flush_s: Seconds
     reconnect_spread_s: Annotated[float, Meta(ge=0, le=3_600)]
 
 
@@ -222,12 +225,9 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "gateway.uri_bytes_max", "is more than gateway.head_bytes_max"
     if s.gateway.connections_per_address_max > s.gateway.connections_max:
         yield "gateway.connections_per_address_max", "is more than connections_max"
-    if s.journal.batch_bytes_max > s.journal.segment_bytes:
-        yield "journal.batch_bytes_max", "is more than journal.segment_bytes"
-    if s.journal.backlog_bytes_max < 2 * s.journal.segment_bytes:
-        yield "journal.backlog_bytes_max", "is less than two times segment_bytes"
-    if s.gateway.message_bytes_max > s.journal.batch_bytes_max:
-        yield "journal.batch_bytes_max", "is less than gateway.message_bytes_max"
+    yield from _broken_in_journal(s.journal)
+    if s.gateway.message_bytes_max > s.journal.record_bytes_max:
+        yield "journal.record_bytes_max", "is less than gateway.message_bytes_max"
     if s.postgres.dsn and s.postgres.dsn_file:
         yield "postgres.dsn_file", "set either dsn or dsn_file"
     if s.limits.messages_waiting_max < s.limits.commands_waiting_max:
@@ -243,6 +243,18 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
     for network in s.metrics.allow:
         if not _is_network(network):
             yield "metrics.allow", f"{network!r} is no address or network"
+
+
+def _broken_in_journal(journal: Journal) -> Iterator[tuple[str, str]]:
+    for name in ("segment_bytes", "batch_bytes_max"):
+        if getattr(journal, name) % BLOCK_BYTES:
+            yield f"journal.{name}", f"is not a multiple of {BLOCK_BYTES}"
+    if journal.batch_bytes_max > journal.segment_bytes - 2 * BLOCK_BYTES:
+        yield "journal.batch_bytes_max", "does not fit into journal.segment_bytes"
+    if journal.record_bytes_max + BLOCK_BYTES > journal.batch_bytes_max:
+        yield "journal.record_bytes_max", "does not fit into journal.batch_bytes_max"
+    if journal.backlog_bytes_max < journal.batch_bytes_max:
+        yield "journal.backlog_bytes_max", "is less than journal.batch_bytes_max"
 
 
 def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
