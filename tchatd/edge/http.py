@@ -250,6 +250,11 @@ class HttpEndpoint:
             made.status, made.headers + self._common(request, context), made.body
         )
 
+    def refuse(self, request: HttpRequest, error: DomainError) -> Response:
+        """The problem, for a request that is none of a route's."""
+        context = Context(self._request_id(request), request.address)
+        return self.refused(error, None, request, context, 0.0)
+
     def as_refusal(
         self, error: Exception, route: Route | None, context: Context
     ) -> DomainError:
@@ -373,6 +378,11 @@ class HttpEndpoint:
 
     def allows_origin(self, origin: bytes) -> bool:
         return "*" in self._origins or origin.decode("latin-1") in self._origins
+
+    def may_connect(self, origin: bytes) -> bool:
+        """Whether pages of this origin may open a WebSocket: any of them if no list
+        is set, because a token is needed that no browser sends by itself."""
+        return not self._origins or self.allows_origin(origin)
 
     def _request_id(self, request: HttpRequest) -> str:
         """The client's `X-Request-Id` if it is harmless, else a new one."""

@@ -43,6 +43,11 @@ class MethodNotAllowed(TransportError):
         self.allow = allow
 
 
+class UpgradeRequired(TransportError):
+    code, title = "upgrade-required", "This path speaks WebSocket only"
+    status, short_code = 426, "upgrade_required"
+
+
 class UnsupportedMediaType(TransportError):
     code, title = "unsupported-media-type", "The body must be application/json"
     status, short_code = 415, "unsupported_media_type"
@@ -122,6 +127,8 @@ def headers_of(error: DomainError) -> bytes:
         lines += b"retry-after: %d\r\n" % error.retry_after_s
     if isinstance(error, MethodNotAllowed):
         lines += b"allow: %s\r\n" % error.allow.encode()
+    if isinstance(error, UpgradeRequired):
+        lines += b"upgrade: websocket\r\n"
     if status_of(error) == 401:
         lines += b'www-authenticate: Bearer realm="tchatd"\r\n'
     return lines

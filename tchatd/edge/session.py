@@ -182,6 +182,15 @@ class Sessions:
             lambda: len(self._strangers),
         )
 
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep time for all sessions until cancelled."""
+        task_status.started()
+        while True:
+            await trio.sleep(1)
+            self.tick()
+
     # What transports call.
 
     def admit(self, request: HttpRequest, offered: Sequence[str]) -> Admission:

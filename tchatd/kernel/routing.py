@@ -95,6 +95,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     handler: called as handler(context, command). A plain function answers inline:
         it returns the result, a `Deferred`, or an awaitable where it has to wait
         (the edge then runs it in a task). It never blocks.
+    other_statuses: what a `Reply` of the handler may say instead of `status`.
     path: without the `/v1` alias, which the edge adds.
     websocket: the `op` under which it is also a WebSocket command.
     idempotent: takes `Idempotency-Key` (POST).
@@ -110,6 +111,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     verb: str | None = None
     path: str | None = None
     status: int = 200
+    other_statuses: tuple[int, ...] = ()
     access: Access = Access.USER
     limits: tuple[Limit, ...] = ()
     errors: tuple[type[DomainError], ...] = ()

@@ -1,0 +1,224 @@
+"""Owns the Trio side of the C gateway: one task that takes what is complete.
+
+    wait_readable(epoll) -> poll -> requests, messages, closes -> flush
+
+The gateway's own epoll descriptor is what Trio waits for; a connection costs no task.
+At most `events_max` things are taken before other tasks get their turn. `except
+Exception` stands around one connection here: a mistake of ours ends that connection
+and no other.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from socket import socket
+from typing import cast
+
+import msgspec
+import trio
+
+from tchatd.edge.dispatcher import Dispatcher
+from tchatd.edge.envelopes import Gap
+from tchatd.edge.http import HttpEndpoint
+from tchatd.edge.hub import Hub, Lane
+from tchatd.edge.ports import Identity, Response
+from tchatd.edge.problems import OriginRefused, UpgradeRequired
+from tchatd.edge.session import Admission, Sessions
+from tchatd.kernel.deferred import Deferred
+from tchatd.kernel.errors import DomainError
+from tchatd.kernel.routing import Context
+from tchatd.observe.logging import get_logger
+from tchatd_ext.gateway import CLOSED, MESSAGE, REQUEST, Frame, Gateway, Request
+
+WEBSOCKET_PATHS = ("/websocket", "/v1/websocket")
+_log = get_logger("gateway")
+
+
+class GatewayTaskSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """events_max: taken at once. drain_s: for connections to end after `close`."""
+
+    events_max: int = 256
+    drain_s: float = 20.0
+
+
+def gap_frames() -> tuple[Frame, Frame]:
+    """What replaces the queue of a slow consumer: as JSON, and as MessagePack."""
+    gap = Gap()
+    return (
+        Frame(msgspec.json.encode(gap)),
+        Frame(msgspec.msgpack.encode(gap), binary=True),
+    )
+
+
+class GatewayTask:
+    """Serves plain HTTP/1.1 and WebSocket. Every session is in one of its two lanes."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        dispatcher: Dispatcher,
+        endpoint: HttpEndpoint,
+        sessions: Sessions,
+        hub: Hub,
+        settings: GatewayTaskSettings = GatewayTaskSettings(),  # noqa: B008  # frozen
+    ) -> None:
+        self._gateway = gateway
+        self._dispatcher = dispatcher
+        self._endpoint = endpoint
+        self._sessions = sessions
+        self._settings = settings
+        self._lanes = (
+            Lane(gateway, Frame, is_msgpack=False),
+            Lane(gateway, partial(Frame, binary=True), is_msgpack=True),
+        )
+        for lane in self._lanes:
+            hub.add_lane(lane)
+        self._closing = trio.Event()
+        self._finished = trio.Event()
+        self._websockets: set[int] = set()
+        self._unanswered = 0
+
+    async def run(
+        self,
+        listeners: Sequence[socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve listening, non-blocking sockets until `close`, then drain.
+
+        Draining: nobody new, WebSockets are closed with 1001, requests that began are
+        answered. After `drain_s` the rest is dropped. Cancelling drops all at once.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    self._gateway.listen(listener.fileno())
+                nursery.start_soon(self._serve)
+                task_status.started()
+                await self._closing.wait()
+                with trio.move_on_after(self._settings.drain_s):
+                    await self._drain()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._gateway.shutdown()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    async def _serve(self) -> None:
+        gateway, events_max = self._gateway, self._settings.events_max
+        descriptor = gateway.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            for event in gateway.poll(events_max):
+                try:
+                    if event[0] == REQUEST:
+                        self._request(event[1], event[2])
+                    elif event[0] == MESSAGE:
+                        self._sessions.message(event[1], event[2], event[3])
+                    else:
+                        assert event[0] == CLOSED
+                        self._closed(event[1])
+                except Exception as error:  # noqa: BLE001  # around one connection
+                    self._failed(event[1], error)
+            gateway.flush()
+
+    def _request(self, connection: int, request: Request) -> None:
+        if request.path in WEBSOCKET_PATHS:
+            self._upgrade(connection, request)
+            return
+        answer = self._endpoint.handle(request)
+        if type(answer) is Response:
+            self._gateway.respond(
+                connection, answer.status, answer.headers, answer.body
+            )
+        else:
+            self._unanswered += 1
+            cast("Deferred[Response]", answer).on_done(
+                partial(self._answered, connection)
+            )
+
+    def _answered(self, connection: int, deferred: Deferred[Response]) -> None:
+        answer = deferred.result()
+        self._gateway.respond(connection, answer.status, answer.headers, answer.body)
+        self._gateway.flush()
+        self._unanswered -= 1
+        self._check_finished()
+
+    def _upgrade(self, connection: int, request: Request) -> None:
+        try:
+            if not request.upgrade:
+                raise UpgradeRequired
+            origin = request.header(b"origin")
+            if origin is not None and not self._endpoint.may_connect(origin):
+                raise OriginRefused
+            admission = self._sessions.admit(request, request.subprotocols)
+            identity = admission.identity
+            if identity is None or not hasattr(type(identity), "__await__"):
+                self._accept(
+                    connection, request, admission, cast("Identity | None", identity)
+                )
+                return
+            context = Context(self._dispatcher.request_ids.next(), request.address)
+            awaited = self._dispatcher.wait(
+                cast("Awaitable[Identity]", identity), "connect", context
+            )
+        except DomainError as error:
+            self._refuse(connection, request, error)
+            return
+
+        def told(answer: Deferred[Identity]) -> None:
+            if answer.error is None:
+                self._accept(connection, request, admission, answer.value)
+            else:
+                self._refuse(connection, request, cast("DomainError", answer.error))
+            self._gateway.flush()
+
+        awaited.on_done(told)
+
+    def _accept(
+        self,
+        connection: int,
+        request: Request,
+        admission: Admission,
+        identity: Identity | None,
+    ) -> None:
+        accepted = self._gateway.accept_websocket(
+            connection,
+            subprotocol=admission.subprotocol,
+            msgpack=admission.is_msgpack,
+        )
+        if accepted:
+            self._websockets.add(connection)
+            lane = self._lanes[admission.is_msgpack]
+            self._sessions.open(lane, connection, request.address, identity)
+
+    def _refuse(self, connection: int, request: Request, error: DomainError) -> None:
+        answer = self._endpoint.refuse(request, error)
+        self._gateway.respond(connection, answer.status, answer.headers, answer.body)
+
+    def _closed(self, connection: int) -> None:
+        self._websockets.discard(connection)
+        self._sessions.closed(connection)
+        self._check_finished()
+
+    def _failed(self, connection: int, error: Exception) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        _log.error(
+            "connection failed",
+            error=type(error).__qualname__,
+            at=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+        )
+        self._gateway.abort(connection)
+
+    async def _drain(self) -> None:
+        self._gateway.unlisten()
+        await self._sessions.close_all()
+        self._check_finished()
+        await self._finished.wait()
+
+    def _check_finished(self) -> None:
+        if self._closing.is_set() and not self._websockets and not self._unanswered:
+            self._finished.set()

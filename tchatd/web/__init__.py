@@ -1,0 +1,1 @@
+"""Owns the files of the pages; no code."""
