@@ -1,0 +1,3 @@
+"""Owns descriptors, slots, timers and queues of connections; refuses protocols."""
+
+class Reactor: ...
