@@ -33,8 +33,8 @@ def open_folder() -> Iterator[Path]:
 @asynccontextmanager
 async def own_server(folder: Path, **options: Any) -> AsyncIterator[EmbeddedPostgres]:
     """A server that the test may kill; it is shut down at the end."""
-    options = {"shared_buffers_mib": 16, "options": {"fsync": "off"}} | options
-    server = EmbeddedPostgres(folder, **options)
+    options.setdefault("options", {"fsync": "off"})
+    server = EmbeddedPostgres(folder, shared_buffers_mib=16, **options)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         yield server

@@ -18,6 +18,7 @@ Private names of psycopg 3.3 in use: `_connect_gen`, `_cancel_gen`, `_pipeline`,
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -32,6 +33,10 @@ from psycopg._pipeline_async import AsyncPipeline
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conninfo
 from psycopg.waiting import READY_NONE, READY_R, READY_W, WAIT_R, WAIT_W, Ready, Wait
+
+# psycopg warns of every error that it ignores while it cleans up, which after a
+# cancellation is what it should do; whoever called has the error or the Cancelled.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -217,6 +222,9 @@ class Driver(psycopg.AsyncConnection[Row]):
             raise e._WaitTimeout("wait timeout expired")
         except (trio.Cancelled, KeyboardInterrupt):
             await self._interrupted(gen, fd)
+            if self.closed:  # What it still does on its way out fails, so now.
+                with suppress(e.Error):
+                    gen.close()
             raise
 
     async def _interrupted(self, gen: PQGen[T], fd: int) -> None:
