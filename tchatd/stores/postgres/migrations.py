@@ -24,11 +24,17 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 import msgspec
+import psycopg
 import trio
 
 from tchatd.kernel.errors import Conflict
 from tchatd.stores.postgres.connection import Connection
-from tchatd.stores.postgres.errors import ConnectionLost, QueryRefused
+from tchatd.stores.postgres.errors import (
+    ConnectionLost,
+    ConstraintViolation,
+    QueryRefused,
+    ValueRefused,
+)
 
 FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
 LOCK_ID = 0x7463686174640001
@@ -229,7 +235,12 @@ async def _apply_one(connection: Connection, migration: Migration) -> None:
                     round((time.perf_counter() - begun_s) * 1000),
                 ),
             )
-    except (QueryRefused, Conflict) as error:
-        if isinstance(error, MigrationRefused):
-            raise
-        raise MigrationRefused(migration.file, str(error)) from error
+    except (QueryRefused, ConstraintViolation, ValueRefused) as error:
+        raise MigrationRefused(migration.file, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the server said; our own error leaves it out, for it may hold values."""
+    said = error.__context__
+    primary = said.diag.message_primary if isinstance(said, psycopg.Error) else None
+    return primary or str(error)
