@@ -26,16 +26,23 @@ DialogType: TypeAlias = Literal["user", "group", "channel", "business"]
 MessageType: TypeAlias = Literal[
     "text", "voice", "file", "image", "video", "payment", "location"
 ]
-_UUID_TEXT = Meta(min_length=36, max_length=36, extra_json_schema={"format": "uuid"})
+_TO_THE_END: Final = r"(?!\n)"
+"""Behind `$`, which Python would also let match before a last newline."""
+_UUID_TEXT: Final = Meta(
+    min_length=36, max_length=36, extra_json_schema={"format": "uuid"}
+)
 IdText: TypeAlias = Annotated[str, _UUID_TEXT]
 """A UUID that is looked up as text and parsed only when it is not found."""
 Name: TypeAlias = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
+    str,
+    Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$" + _TO_THE_END),
 ]
 Seq: TypeAlias = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
 
-_Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^\s]+$", max_length=2_048)]
+_Url: TypeAlias = Annotated[
+    str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f]+$" + _TO_THE_END, max_length=2_048)
+]
 _Pixels: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 _Caption: TypeAlias = Annotated[str, Meta(max_length=1_024)]
 _DAY_MS: Final = 86_400_000
@@ -78,7 +85,8 @@ class FileContent(Struct, frozen=True, gc=False):
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     size_bytes: Annotated[int, Meta(ge=0, le=1 << 42)]
     mime_type: Annotated[
-        str, Meta(pattern=r"^[\w.+-]+/[\w.+-]+(;[ -~]*)?$", max_length=127)
+        str,
+        Meta(pattern=r"^[\w.+-]+/[\w.+-]+(;[ -~]*)?$" + _TO_THE_END, max_length=127),
     ]
 
 

@@ -27,6 +27,7 @@ class DialogRecord(
     at_ms: int
     type: str
     creator: int
+    creator_id: bytes
     members: bytes
     participants: bytes
     name: str | None = None

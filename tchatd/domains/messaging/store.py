@@ -33,8 +33,8 @@ class EventRow(Struct, frozen=True, gc=False):
 
     ordinal: of a message, its number among the dialog's messages; of a read, how
         many messages are read.
-    actor: user number of who did it. body: JSON of what else the event says.
-    client_id: 16 bytes.
+    actor, actor_id: user number and 16-byte id of who did it. body: JSON of what else
+    the event says (see rows.py). client_id: 16 bytes.
     """
 
     dialog_number: int
@@ -44,8 +44,9 @@ class EventRow(Struct, frozen=True, gc=False):
     at_ms: int
     ordinal: int
     actor: int
+    actor_id: bytes
     body: str
-    client_id: bytes | None
+    client_id: bytes | None = None
 
 
 class DialogRow(Struct, frozen=True, gc=False):
@@ -120,12 +121,16 @@ class EventColumns(Struct):
     at_ms: list[int] = field(default_factory=list)
     ordinal: list[int] = field(default_factory=list)
     actor: list[int] = field(default_factory=list)
+    actor_id: list[bytes] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
     client_id: list[bytes | None] = field(default_factory=list)
 
 
 class DialogChange(Struct, frozen=True, gc=False):
-    """What of a dialog's snapshot moves, as of the batch's last record."""
+    """What of a dialog's snapshot moves, as of the batch's last record.
+
+    last_message_seq, active_position, active_ms: 0 when they stay as they are.
+    """
 
     number: int
     last_seq: int
@@ -164,8 +169,6 @@ class ChangedDialog(Struct, frozen=True, gc=False):
     id: bytes
     floor_seq: int
     last_seq: int
-    participants: bytes
-    members: bytes
 
 
 class DialogStore(Protocol):
@@ -238,13 +241,9 @@ class StoreDiverged(Exception):
 
 
 class UserDirectory(Protocol):
-    """Users by id and by dense number; unknown ones are left out of the answers."""
-
-    def cached_id(self, number: int) -> UUID | None: ...
+    """Users by id; those who do not exist are left out of the answer."""
 
     async def numbers_of(self, ids: Sequence[UUID]) -> Mapping[UUID, int]: ...
-
-    async def ids_of(self, numbers: Sequence[int]) -> Mapping[int, UUID]: ...
 
 
 class Hub(Protocol):
@@ -300,11 +299,12 @@ class CommandLog(Protocol):
         ids: Iterable[bytes] = (),
         numbers: Iterable[int] = (),
         members: Iterable[tuple[int, int]] = (),
-    ) -> None:
+    ) -> bool:
         """Bring into state what exists of these; one query for all who wait.
 
-        What was loaded may be evicted again before the caller runs: look, and ask
-        again.
+        Answers whether all of the dialogs exist. What was loaded may be evicted again
+        before the caller runs: look, and ask again. What does not exist and is not in
+        state then can be created, without awaiting in between.
 
         Raises:
             Unavailable: the store is away, or too many wait.

@@ -1,0 +1,324 @@
+"""Owns what can be read of dialogs: list, one, messages, log; changes nothing.
+
+A page is put together of the tail in memory and of rows in the store. The tail is
+looked at first: whatever is not in it is in the store by then, so there is no hole,
+and nothing is taken twice because rows are asked for below the tail only. An answer is
+held until the latest thing it shows is durable.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import UNSET
+
+from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
+from tchatd.domains.messaging.errors import MessageNotFound
+from tchatd.domains.messaging.identifiers import message_address, message_id
+from tchatd.domains.messaging.models import (
+    Dialog,
+    DialogPage,
+    EventPage,
+    GetDialog,
+    ListDialogs,
+    ListEvents,
+    ListMessages,
+    Message,
+    MessagePage,
+)
+from tchatd.domains.messaging.rows import event_of, message_of
+from tchatd.domains.messaging.state import DialogState, Member, MessagingState
+from tchatd.domains.messaging.store import (
+    MESSAGE_NEW,
+    TYPES,
+    CommandLog,
+    DialogStore,
+    EventRow,
+    ListedDialog,
+    Wants,
+)
+from tchatd.kernel.errors import Invalid, Unavailable
+from tchatd.kernel.routing import Context
+
+PAGE_BYTES_MAX: Final = 1 << 20
+"""Of stored bodies in one page of a log; beyond it the page ends early."""
+_CURSOR: Final = "d1."
+
+
+class Reading:
+    def __init__(
+        self,
+        state: MessagingState,
+        log: CommandLog,
+        store: DialogStore,
+        access: DialogAccess,
+    ) -> None:
+        self._state = state
+        self._log = log
+        self._store = store
+        self._access = access
+
+    # One dialog
+
+    def get_dialog(self, context: Context, command: GetDialog) -> Any:
+        user = context.user.user_number
+        dialog = self._access.find(user, command.dialog_id)
+        if dialog is None:
+            return self._get_later(user, command.dialog_id)
+        return self._log.hold(dialog.view(dialog.member(user)), dialog.changed_position)
+
+    async def _get_later(self, user: int, id: str) -> Any:
+        dialog = await self._access.open(user, id)
+        return self._log.hold(dialog.view(dialog.member(user)), dialog.changed_position)
+
+    # The list of dialogs
+
+    async def list_dialogs(self, context: Context, command: ListDialogs) -> DialogPage:
+        """Dialogs that memory knows better are taken from it, the others as stored."""
+        before = None
+        if command.cursor is not UNSET:
+            before = _position_in(command.cursor)
+        type = None if command.type is UNSET else TYPES.index(command.type)
+        offset = 0 if before is not None else command.offset
+        return await self.page_of_dialogs(
+            context.user.user_number,
+            type=type,
+            before=before,
+            offset=offset,
+            limit=command.limit,
+        )
+
+    async def page_of_dialogs(
+        self,
+        user: int,
+        *,
+        type: int | None,
+        before: int | None,
+        offset: int,
+        limit: int,
+    ) -> DialogPage:
+        fresh = await self._fresh(user, type)
+        known = {dialog.number: dialog for dialog in fresh}
+        seen = max((d.changed_position for d in fresh), default=0)
+        ours = [
+            (d.active_position, d.view(d.member(user)))
+            for d in fresh
+            if before is None or d.active_position < before
+        ]
+        ours.sort(key=lambda item: item[0], reverse=True)
+        start = max(0, offset - len(ours))
+        rows, stored = await self._store.listed(
+            user,
+            type=type,
+            without=list(known),
+            before=before,
+            offset=start,
+            limit=limit + 1 + offset - start,
+        )
+        theirs = [(row.dialog.active_position, row) for row in rows]
+        merged: list[tuple[int, Any]] = sorted(
+            [*ours, *theirs], key=lambda item: item[0], reverse=True
+        )
+        # Rows before `start` were not read; ours among or above them push the window.
+        skip = offset - start
+        window = merged[skip : skip + limit + 1]
+        page = window[:limit]
+        views = await self._views(user, page)
+        await self._log.durable(seen)
+        has_more = len(window) > limit
+        return DialogPage(
+            views,
+            stored + len(known),
+            has_more,
+            f"{_CURSOR}{page[-1][0]}" if has_more else UNSET,
+        )
+
+    async def _fresh(self, user: int, type: int | None) -> list[DialogState]:
+        """Dialogs that have changed since they were stored, with the user's cursor."""
+        fresh = self._of_type(user, type)
+        missing = [(d.number, user) for d in fresh if d.member(user) is None]
+        for _ in range(ATTEMPTS_MAX):
+            if not missing:
+                return fresh
+            await self._log.load(members=missing)
+            fresh = self._of_type(user, type)
+            missing = [(d.number, user) for d in fresh if d.member(user) is None]
+        raise Unavailable("Too much is being loaded.")
+
+    def _of_type(self, user: int, type: int | None) -> list[DialogState]:
+        dirty = self._state.dirty_of(user)
+        return dirty if type is None else [d for d in dirty if d.type == type]
+
+    async def _views(self, user: int, page: list[tuple[int, Any]]) -> list[Dialog]:
+        """Stored dialogs as the user sees them, with who has read the last message."""
+        stored = [
+            (DialogState(row.dialog), row.member)
+            for _, row in page
+            if isinstance(row, ListedDialog)
+        ]
+        wants = Wants()
+        for dialog, _ in stored:
+            if dialog.last_message is not None and not dialog.is_large:
+                wants.members.update((dialog.number, n) for n in dialog.members)
+        readers = (await self._store.load(wants)).members if len(wants) else []
+        of_dialog = {dialog.number: dialog for dialog, _ in stored}
+        for row in readers:
+            member = Member.of_row(row)
+            of_dialog[row.dialog_number].by_number[row.user_number] = member
+        views = {
+            dialog.number: dialog.view(Member.of_row(row)) for dialog, row in stored
+        }
+        return [
+            views[item.dialog.number] if isinstance(item, ListedDialog) else item
+            for _, item in page
+        ]
+
+    # The log
+
+    def list_events(self, context: Context, command: ListEvents) -> Any:
+        user = context.user.user_number
+        dialog = self._access.find(user, command.dialog_id)
+        if dialog is None or command.after + 1 < dialog.tail_first_seq:
+            return self._list_events_later(user, command)
+        page = self._events_in_memory(dialog, command.after, command.limit)
+        return self._log.hold(page, dialog.changed_position)
+
+    def _events_in_memory(
+        self, dialog: DialogState, after: int, limit: int
+    ) -> EventPage:
+        start = after + 1 - dialog.tail_first_seq
+        entries = dialog.tail[start : start + limit]
+        last = entries[-1].seq if entries else after
+        events = [entry.event for entry in entries]
+        return EventPage(events, dialog.last_seq, last < dialog.last_seq)
+
+    async def _list_events_later(self, user: int, command: ListEvents) -> EventPage:
+        dialog = await self._access.open(user, command.dialog_id)
+        after, limit = command.after, command.limit
+        last_seq, seen = dialog.last_seq, dialog.changed_position
+        if after + 1 >= dialog.tail_first_seq:
+            page = self._events_in_memory(dialog, after, limit)
+            await self._log.durable(seen)
+            return page
+        first = dialog.tail_first_seq
+        tail = dialog.tail[: max(0, after + limit + 1 - first)]
+        rows = await self._store.events(dialog.number, after, first - 1, limit)
+        taken = within_bytes(rows, PAGE_BYTES_MAX)
+        events = [event_of(row, dialog.id) for row in taken]
+        if len(taken) == len(rows):
+            events += [entry.event for entry in tail[: limit - len(rows)]]
+        await self._log.durable(seen)
+        return EventPage(events, last_seq, after + len(events) < last_seq)
+
+    # Messages
+
+    def list_messages(self, context: Context, command: ListMessages) -> Any:
+        if command.before is not UNSET and command.after is not UNSET:
+            raise Invalid(fields={"after": "not together with before"})
+        user = context.user.user_number
+        if command.before is UNSET and command.after is UNSET:
+            dialog = self._access.find(user, command.dialog_id)
+            if dialog is not None:
+                recent = _messages_before(dialog, dialog.last_seq + 1)
+                enough = len(recent) > command.limit or dialog.tail_first_seq == 1
+                if enough:
+                    page = self._page(dialog, recent, command.limit)
+                    return self._log.hold(page, dialog.changed_position)
+        return self._list_messages_later(user, command)
+
+    async def _list_messages_later(
+        self, user: int, command: ListMessages
+    ) -> MessagePage:
+        dialog = await self._access.open(user, command.dialog_id)
+        number = dialog.number
+        edge = command.before if command.after is UNSET else command.after
+        seq = 0
+        if edge is not UNSET:
+            seq = await self._seq_of(dialog, edge)
+            dialog = await self._access.open_number(user, number)
+        limit = command.limit
+        if command.after is not UNSET:
+            page = self._page(dialog, await self._after(dialog, seq, limit), limit)
+            page.messages.reverse()
+        else:
+            messages = await self._before(dialog, seq or dialog.last_seq + 1, limit)
+            page = self._page(dialog, messages, limit)
+        await self._log.durable(dialog.changed_position)
+        return page
+
+    async def _before(self, dialog: DialogState, seq: int, limit: int) -> list[Message]:
+        """Newest first, one more than `limit` if there is one."""
+        first = dialog.tail_first_seq
+        found = _messages_before(dialog, seq)[: limit + 1]
+        if len(found) <= limit and first > 1:
+            rows = await self._store.messages_before(
+                dialog.number, min(seq, first), limit + 1 - len(found)
+            )
+            found += [message_of(row, dialog.id) for row in rows]
+        return found
+
+    async def _after(self, dialog: DialogState, seq: int, limit: int) -> list[Message]:
+        """Oldest first, one more than `limit` if there is one."""
+        first = dialog.tail_first_seq
+        tail = [
+            entry.answer
+            for entry in dialog.tail
+            if entry.seq > seq and entry.kind == MESSAGE_NEW
+        ]
+        if seq + 1 >= first:
+            return tail
+        rows = await self._store.messages_after(
+            dialog.number, seq, first - 1, limit + 1
+        )
+        return [message_of(row, dialog.id) for row in rows] + tail
+
+    async def _seq_of(self, dialog: DialogState, id: UUID) -> int:
+        """Raises MessageNotFound: the dialog has no such message."""
+        address = message_address(id)
+        if address is None or address[0] != dialog.number:
+            raise MessageNotFound
+        seq = address[1]
+        entry = dialog.entry_at(seq)
+        if entry is not None:
+            if entry.kind != MESSAGE_NEW or entry.answer.id != str(id):
+                raise MessageNotFound
+            return seq
+        rows = await self._store.events(dialog.number, seq - 1, seq, 1)
+        if not rows or message_id(rows[0].at_ms, dialog.number, seq) != str(id):
+            raise MessageNotFound
+        return seq
+
+    def _page(
+        self, dialog: DialogState, found: list[Message], limit: int
+    ) -> MessagePage:
+        messages = [dialog.with_readers(message) for message in found[:limit]]
+        return MessagePage(messages, len(found) > limit)
+
+
+def within_bytes(rows: list[EventRow], bytes_max: int) -> list[EventRow]:
+    """The first rows that have at most `bytes_max` together; one at least."""
+    total = 0
+    for index, row in enumerate(rows):
+        total += len(row.body)
+        if total > bytes_max and index:
+            return rows[:index]
+    return rows
+
+
+def _messages_before(dialog: DialogState, seq: int) -> list[Message]:
+    """Those in the tail, newest first."""
+    return [
+        entry.answer
+        for entry in reversed(dialog.tail)
+        if entry.seq < seq and entry.kind == MESSAGE_NEW
+    ]
+
+
+def _position_in(cursor: str) -> int:
+    position = cursor.removeprefix(_CURSOR)
+    if position == cursor or not position.isascii() or not position.isdigit():
+        raise Invalid(fields={"cursor": "is not from here"})
+    if len(position) > 18:
+        raise Invalid(fields={"cursor": "is not from here"})
+    return int(position)

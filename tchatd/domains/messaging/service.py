@@ -1,0 +1,377 @@
+"""Owns the commands that change dialogs (create, send, read), and typing.
+
+Decide, make durable, then tell: a handler looks at the state, submits a record, and
+answers with the `Deferred` that the log resolves when the record is durable. It does
+so without a task while everything is in memory; else it is an awaitable, at whose end
+again stands a `Deferred`, so that answers keep the journal's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET
+
+from tchatd.domains.messaging import rules
+from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
+from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
+from tchatd.domains.messaging.identifiers import (
+    keyed_dialog_id,
+    message_address,
+    message_id,
+    user_dialog_id,
+)
+from tchatd.domains.messaging.models import (
+    MEMBERS_SHOWN_MAX,
+    CreateDialog,
+    Done,
+    ReadMessages,
+    ReadState,
+    SendMessage,
+    StartTyping,
+    StopTyping,
+    TypingStarted,
+    TypingStopped,
+)
+from tchatd.domains.messaging.reading import Reading
+from tchatd.domains.messaging.records import (
+    DialogRecord,
+    MessageRecord,
+    ReadRecord,
+)
+from tchatd.domains.messaging.rows import message_of
+from tchatd.domains.messaging.state import DialogState, MessagingState
+from tchatd.domains.messaging.store import (
+    MESSAGE_NEW,
+    CommandLog,
+    DialogStore,
+    Hub,
+    UserDirectory,
+)
+from tchatd.domains.messaging.sync import Syncing
+from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.clock import Clock
+from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.ids import Ids
+from tchatd.kernel.routing import Context, Reply
+
+TYPING_MEMBERS_MAX = 1_000
+"""In larger dialogs nobody is told who types."""
+
+
+class MessagingService:
+    """Handlers of every messaging operation; those that only read are delegated."""
+
+    def __init__(
+        self,
+        state: MessagingState,
+        log: CommandLog,
+        store: DialogStore,
+        directory: UserDirectory,
+        hub: Hub,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._state = state
+        self._log = log
+        self._store = store
+        self._directory = directory
+        self._hub = hub
+        self._clock = clock
+        self._ids = ids
+        self._access = DialogAccess(state, log)
+        reading = Reading(state, log, store, self._access)
+        self.list_dialogs = reading.list_dialogs
+        self.get_dialog = reading.get_dialog
+        self.list_messages = reading.list_messages
+        self.list_events = reading.list_events
+        self.sync = Syncing(state, log, store, reading).sync
+
+    # Creating a dialog
+
+    async def create_dialog(self, context: Context, command: CreateDialog) -> Any:
+        """A Deferred of the new Dialog, or the one that these two have, with 200."""
+        caller = context.user
+        people = rules.participants_of(command, caller.user_id)
+        found = await self._directory.numbers_of(people)
+        numbers = {**found, caller.user_id: caller.user_number}
+        rules.check_known(people, numbers)
+        is_new_for_sure = False
+        if command.type == "user":
+            id = user_dialog_id(people[0].bytes, people[1].bytes)
+        elif context.idempotency_id is not None:
+            id = keyed_dialog_id(caller.user_id.bytes, context.idempotency_id.bytes)
+        else:
+            id, is_new_for_sure = self._ids.v7().bytes, True
+        dialog = None if is_new_for_sure else await self._access.look_up(id)
+        if dialog is not None:
+            dialog = await self._access.open_number(caller.user_number, dialog.number)
+            view = dialog.view(dialog.member(caller.user_number))
+            answer = Reply(view, 200) if command.type == "user" else view
+            return self._log.hold(answer, dialog.changed_position)
+        return self._create(context, command, id, numbers)
+
+    def _create(
+        self,
+        context: Context,
+        command: CreateDialog,
+        id: bytes,
+        numbers: Mapping[UUID, int],
+    ) -> Any:
+        members = BitMap(numbers.values())
+        ids = {number: id for id, number in numbers.items()}
+        shown = members[:MEMBERS_SHOWN_MAX]
+        record = DialogRecord(
+            dialog_id=id,
+            at_ms=self._clock.now_ms(),
+            type=command.type,
+            creator=context.user.user_number,
+            creator_id=context.user.user_id.bytes,
+            members=members.serialize(),
+            participants=b"".join(ids[number].bytes for number in shown),
+            name=command.name or None if command.type != "user" else None,
+            avatar=command.avatar or None if command.type != "user" else None,
+        )
+        return self._log.submit(record, context.connection)
+
+    # Sending
+
+    def send_message(self, context: Context, command: SendMessage) -> Any:
+        """A Deferred of the Message; a repeat gets the first answer.
+
+        Raises:
+            DialogNotFound, InvalidContent, MessageNotFound and the others of the route.
+        """
+        caller = context.caller
+        assert caller is not None
+        client_id: bytes | None = None
+        if command.client_id is not UNSET:
+            client_id = rules.client_id_bytes(command.client_id)
+        elif context.idempotency_id is not None:
+            client_id = rules.client_id_bytes(context.idempotency_id)
+        dialog = self._access.find(caller.user_number, command.dialog_id)
+        if dialog is not None:
+            member = dialog.by_number[caller.user_number]
+            if client_id is not None:
+                if client_id in member.recent:
+                    return self._first_answer(dialog, member.recent[client_id])
+                if int.from_bytes(client_id[:6], "big") <= member.floor_ms:
+                    return self._send_later(context, command, client_id)
+            if command.mentions or command.reply_to_id:
+                return self._send_later(context, command, client_id)
+            return self._send(context, command, dialog, client_id)
+        return self._send_later(context, command, client_id)
+
+    def _send(
+        self,
+        context: Context,
+        command: SendMessage,
+        dialog: DialogState,
+        client_id: bytes | None,
+        mentions: tuple[str, ...] = (),
+        mention_numbers: tuple[int, ...] = (),
+    ) -> Any:
+        """Accept a message that is known to be new."""
+        caller = context.user
+        rules.check_room(dialog)
+        reply_to = command.reply_to_id
+        now_ms = self._clock.now_ms()
+        record = MessageRecord(
+            dialog.number,
+            now_ms if now_ms > dialog.active_ms else dialog.active_ms,
+            caller.user_number,
+            caller.user_id.bytes,
+            command.type,
+            rules.content_of(command.type, command.content),
+            client_id,
+            str(reply_to) if reply_to else None,
+            mentions,
+            mention_numbers,
+        )
+        return self._log.submit(record, context.connection)
+
+    async def _send_later(
+        self, context: Context, command: SendMessage, client_id: bytes | None
+    ) -> Any:
+        """As `send_message`, loading and looking up what is not in memory."""
+        user = context.user.user_number
+        rules.content_of(command.type, command.content)
+        dialog = await self._access.open(user, command.dialog_id)
+        number = dialog.number
+        if client_id is not None:
+            first = await self._sent(number, user, client_id)
+            if first is not None:
+                return first
+        mentions = () if command.mentions is UNSET else tuple(command.mentions)
+        mentioned: Mapping[UUID, int] = {}
+        if mentions:
+            mentioned = await self._directory.numbers_of(mentions)
+        if command.reply_to_id:
+            dialog = await self._access.open_number(user, number)
+            seq = rules.reply_seq(dialog, command.reply_to_id)
+            if seq is not None:
+                await self._check_message(number, seq, command.reply_to_id)
+        for _ in range(ATTEMPTS_MAX):
+            dialog = await self._access.open_number(user, number)
+            texts, numbers = rules.mentioned(dialog, mentions, mentioned)
+            member = dialog.by_number[user]
+            if client_id is None:
+                return self._send(context, command, dialog, None, texts, numbers)
+            if client_id in member.recent:
+                return await self._first_answer_later(dialog, member.recent[client_id])
+            if int.from_bytes(client_id[:6], "big") > member.floor_ms:
+                return self._send(context, command, dialog, client_id, texts, numbers)
+            row = await self._log.sent(number, user, client_id)
+            if row is not None:
+                return message_of(row, dialog.id)
+            again = self._access.find_number(user, number)
+            if again is None:
+                continue
+            member = again.by_number[user]
+            if client_id not in member.recent:
+                return self._send(context, command, again, client_id, texts, numbers)
+        raise Unavailable("Too much is being loaded.")
+
+    async def _sent(self, number: int, user: int, client_id: bytes) -> Any | None:
+        """The first answer to this client_id, if it can be seen that there was one."""
+        dialog = self._access.find_number(user, number)
+        if dialog is None:
+            return None
+        seq = dialog.by_number[user].recent.get(client_id)
+        if seq is not None:
+            return await self._first_answer_later(dialog, seq)
+        return None
+
+    def _first_answer(self, dialog: DialogState, seq: int) -> Any:
+        entry = dialog.entry_at(seq)
+        if entry is not None:
+            return self._log.hold(entry.answer, entry.position)
+        return self._first_answer_later(dialog, seq)
+
+    async def _first_answer_later(self, dialog: DialogState, seq: int) -> Any:
+        entry = dialog.entry_at(seq)
+        if entry is not None:
+            return self._log.hold(entry.answer, entry.position)
+        [row] = await self._store.events(dialog.number, seq - 1, seq, 1)
+        return message_of(row, dialog.id)
+
+    # Reading
+
+    def read_messages(self, context: Context, command: ReadMessages) -> Any:
+        """A Deferred of the ReadState; what is read already changes nothing."""
+        number, seq = _address_of(command.message_id)
+        try:
+            dialog = self._access.find_number(context.user.user_number, number)
+        except DialogNotFound:
+            raise MessageNotFound from None
+        if dialog is None:
+            return self._read_later(context, command.message_id)
+        entry = dialog.entry_at(seq)
+        if entry is None:
+            if seq > dialog.last_seq:
+                raise MessageNotFound
+            return self._read_later(context, command.message_id)
+        if entry.kind != MESSAGE_NEW or entry.answer.id != str(command.message_id):
+            raise MessageNotFound
+        return self._read(context, dialog, seq, entry.ordinal, entry.answer.id)
+
+    async def _read_later(self, context: Context, id: UUID) -> Any:
+        number, seq = _address_of(id)
+        user = context.user.user_number
+        try:
+            dialog = await self._access.open_number(user, number)
+            entry = dialog.entry_at(seq)
+            if entry is not None:
+                if entry.kind != MESSAGE_NEW or entry.answer.id != str(id):
+                    raise MessageNotFound
+                ordinal = entry.ordinal
+            else:
+                ordinal = await self._check_message(number, seq, id)
+                dialog = await self._access.open_number(user, number)
+        except DialogNotFound:
+            raise MessageNotFound from None
+        return self._read(context, dialog, seq, ordinal, str(id))
+
+    def _read(
+        self, context: Context, dialog: DialogState, seq: int, ordinal: int, id: str
+    ) -> Any:
+        caller = context.user
+        member = dialog.by_number[caller.user_number]
+        if seq <= member.read_seq:
+            unread = dialog.message_count - member.read_ordinal
+            now = ReadState(dialog.id, member.read_seq, unread)
+            return self._log.hold(now, dialog.changed_position)
+        rules.check_room(dialog)
+        record = ReadRecord(
+            dialog.number,
+            max(self._clock.now_ms(), dialog.active_ms),
+            caller.user_number,
+            caller.user_id.bytes,
+            seq,
+            ordinal,
+            id,
+        )
+        return self._log.submit(record, context.connection)
+
+    async def _check_message(self, number: int, seq: int, id: UUID) -> int:
+        """The message's ordinal. Raises MessageNotFound: the store has no such one."""
+        rows = await self._store.events(number, seq - 1, seq, 1)
+        if (
+            not rows
+            or rows[0].kind != MESSAGE_NEW
+            or message_id(rows[0].at_ms, number, seq) != str(id)
+        ):
+            raise MessageNotFound
+        return rows[0].ordinal
+
+    # Typing
+
+    def start_typing(self, context: Context, command: StartTyping) -> Any:
+        return self._typing(context, command.dialog_id, TypingStarted)
+
+    def stop_typing(self, context: Context, command: StopTyping) -> Any:
+        return self._typing(context, command.dialog_id, TypingStopped)
+
+    def _typing(
+        self,
+        context: Context,
+        dialog_id: str,
+        event: type[TypingStarted] | type[TypingStopped],
+    ) -> Any:
+        dialog = self._access.find(context.user.user_number, dialog_id)
+        if dialog is None:
+            return self._typing_later(context, dialog_id, event)
+        return self._tell_typing(context, dialog, event)
+
+    async def _typing_later(
+        self,
+        context: Context,
+        dialog_id: str,
+        event: type[TypingStarted] | type[TypingStopped],
+    ) -> Done:
+        dialog = await self._access.open(context.user.user_number, dialog_id)
+        return self._tell_typing(context, dialog, event)
+
+    def _tell_typing(
+        self,
+        context: Context,
+        dialog: DialogState,
+        event: type[TypingStarted] | type[TypingStopped],
+    ) -> Done:
+        if len(dialog.members) <= TYPING_MEMBERS_MAX:
+            self._hub.deliver(
+                dialog.members,
+                event(dialog.id, str(context.user.user_id)),
+                except_connection=context.connection,
+            )
+            self._hub.flush()
+        return Done()
+
+
+def _address_of(id: UUID) -> tuple[int, int]:
+    address = message_address(id)
+    if address is None:
+        raise MessageNotFound
+    return address

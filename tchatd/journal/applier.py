@@ -1,0 +1,211 @@
+"""Owns the path of a record: journal, state, then whoever is to be told.
+
+    submit: append -> apply -> wait     on_durable: answer, deliver, hand to the flusher
+
+`submit` is synchronous and costs no task. What it changed is held until the journal
+says that it is durable; then all answers and deliveries of the batch go out in journal
+order, with one flush of the hub. A record is appended before it is applied: when the
+journal refuses, nothing has changed; after it nothing can fail.
+
+At start `recover` applies what the journal has beyond the store, as if it were live,
+but tells nobody: who had asked is gone, and others learn it by `sync`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import trio
+
+from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
+from tchatd.domains.messaging.records import Record, decode, encode
+from tchatd.domains.messaging.state import Entry, MessagingState
+from tchatd.domains.messaging.store import (
+    DialogStore,
+    EventRow,
+    Hub,
+    StoreDiverged,
+    Wants,
+)
+from tchatd.journal.loader import Loader
+from tchatd.journal.port import Journal
+from tchatd.kernel.deferred import Deferred
+
+REPLAY_RECORDS_MAX: Final = 1_000
+"""Applied at once at start; their dialogs are loaded in one query."""
+
+
+class Applier:
+    """The messaging domain's `CommandLog`. on_flushable: called when there is work.
+
+    Positions: flushed <= durable <= applied. `unflushed` holds the entries later than
+    the first, in order; how many there can be, the journal's backlog limit says.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: MessagingState,
+        store: DialogStore,
+        hub: Hub,
+        *,
+        wants_max: int = 10_000,
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._store = store
+        self._hub = hub
+        self._append = journal.append
+        self._apply = state.apply
+        self._pending: deque[tuple[int, Deferred[Any], Entry | None, Any]] = deque()
+        self._unreleased: deque[tuple[int, list[Entry]]] = deque()
+        self.unflushed: deque[Entry] = deque()
+        self.applied_position = 0
+        self.durable_position = 0
+        self.flushed_position = 0
+        self.on_flushable: Callable[[], None] = lambda: None
+        self.loader = Loader(
+            state,
+            store,
+            flushed_position=lambda: self.flushed_position,
+            unpinned=self._release,
+            wants_max=wants_max,
+        )
+        journal.on_durable = self.on_durable
+
+    @property
+    def undurable(self) -> int:
+        """Answers that wait for the disk."""
+        return len(self._pending)
+
+    def submit(self, record: Record, connection: int | None = None) -> Deferred[Any]:
+        position = self._append(encode(record))
+        entry = self._apply(record, position)
+        self.applied_position = position
+        deferred: Deferred[Any] = Deferred()
+        self._pending.append((position, deferred, entry, connection))
+        self.unflushed.append(entry)
+        return deferred
+
+    def hold(self, value: Any, position: int) -> Any:
+        if position <= self.durable_position:
+            return value
+        assert position <= self.applied_position
+        deferred: Deferred[Any] = Deferred()
+        self._pending.append((position, deferred, None, value))
+        return deferred
+
+    async def durable(self, position: int) -> None:
+        held = self.hold(None, position)
+        if held is not None:
+            event = trio.Event()
+            held.on_done(lambda _: event.set())
+            await event.wait()
+
+    async def load(
+        self,
+        *,
+        ids: Iterable[bytes] = (),
+        numbers: Iterable[int] = (),
+        members: Iterable[tuple[int, int]] = (),
+    ) -> bool:
+        wants = Wants(ids=set(ids), numbers=set(numbers), members=set(members))
+        return await self.loader.load(wants)
+
+    def sent(
+        self, number: int, sender: int, client_id: bytes
+    ) -> Awaitable[EventRow | None]:
+        return self.loader.sent((number, sender, client_id))
+
+    def on_durable(self, position: int) -> None:
+        """Tell everything up to position; called by the journal, may be re-entered
+        by `submit` and `hold`, whose entries are later and wait for the next call."""
+        self.durable_position = position
+        pending, deliver = self._pending, self._hub.deliver
+        while pending and pending[0][0] <= position:
+            _, deferred, entry, extra = pending.popleft()
+            if entry is None:
+                deferred.resolve(extra)
+                continue
+            deferred.resolve(entry.answer)
+            if entry.members is not None:
+                deliver(entry.members, entry.event, except_connection=extra)
+            else:
+                self._hub.deliver_user(
+                    entry.actor, entry.event, except_connection=extra
+                )
+        self._hub.flush()
+        if self.unflushed:
+            self.on_flushable()
+
+    def flushable(self, count_max: int) -> list[Entry]:
+        """The next durable entries, in order; they stay until `flushed`."""
+        batch: list[Entry] = []
+        durable = self.durable_position
+        for entry in self.unflushed:
+            if entry.position > durable or len(batch) == count_max:
+                break
+            batch.append(entry)
+        return batch
+
+    def flushed(self, batch: list[Entry]) -> None:
+        """These are in the store: the first of what `flushable` gave."""
+        for entry in batch:
+            first = self.unflushed.popleft()
+            assert first is entry
+        self.flushed_position = batch[-1].position
+        self._unreleased.append((self.flushed_position, batch))
+        self._release()
+
+    def _release(self) -> None:
+        """Let the state forget what no query in flight can have missed."""
+        pin = self.loader.oldest_pin
+        while self._unreleased and (pin is None or self._unreleased[0][0] <= pin):
+            self._state.flushed(self._unreleased.popleft()[1])
+
+    async def recover(self, flush: Callable[[], Awaitable[None]]) -> int:
+        """Apply what the journal has beyond the store; before the journal runs.
+
+        flush: brings everything applied so far into the store; awaited after every
+        `REPLAY_RECORDS_MAX` records, so that memory stays bounded. Answers how many
+        records there were.
+
+        Raises:
+            StoreDiverged: the store has what the journal never had.
+            JournalUnusable, Unavailable
+        """
+        stored = await self._store.position()
+        self.applied_position = self.durable_position = self.flushed_position = stored
+        batch: list[tuple[int, Record]] = []
+        count = 0
+        for position, payload in self._journal.replay(stored):
+            batch.append((position, decode(payload)))
+            if len(batch) == REPLAY_RECORDS_MAX:
+                await self._replay(batch)
+                await flush()
+                count += len(batch)
+                batch = []
+        if batch:
+            await self._replay(batch)
+            await flush()
+            count += len(batch)
+        if self._journal.next_position != self.applied_position + 1:
+            raise StoreDiverged(
+                f"The store is at position {stored}, the journal ends at "
+                f"{self._journal.next_position - 1}: one of them is not of this data."
+            )
+        return count
+
+    async def _replay(self, batch: list[tuple[int, Record]]) -> None:
+        wants = self._state.missing(batch)
+        if len(wants):
+            self._state.install(await self._store.load(wants))
+        for position, record in batch:
+            assert position == self.applied_position + 1
+            self.unflushed.append(self._apply(record, position))
+            self.applied_position = self.durable_position = position
+
+
+assert DIALOG_NUMBER_MAX >= 1 << 40
