@@ -140,10 +140,10 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from tchatd.app import main as daemon
+    from tchatd.app.main import run
 
     settings = _settings(chosen)
-    return daemon.run(settings, lambda: _settings(chosen), complain)
+    return run(settings, lambda: _settings(chosen), complain)
 
 
 def _console(chosen: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from uuid import uuid4
 
 _UNDER_ROOT = 0o711  # the embedded PostgreSQL runs as another user and passes through
 _PRIVATE = 0o700
@@ -46,6 +47,15 @@ class DataFolder:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
         return self
+
+    def node_id(self) -> str:
+        """Who this daemon is among others; made once, the same after a restart."""
+        path = self.path / "node"
+        if not path.exists():
+            aside = self.path / ".node"
+            aside.write_text(uuid4().hex + "\n")
+            aside.rename(path)
+        return path.read_text().strip()
 
     def __exit__(self, *_: object) -> None:
         os.ftruncate(self._descriptor, 0)

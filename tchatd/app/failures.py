@@ -8,6 +8,7 @@ from tchatd.app import exits
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.data import DataInUse
 from tchatd.app.postgres_install import PostgresRefused
+from tchatd.domains.messaging.store import StoreDiverged
 from tchatd.journal.errors import JournalFailed, JournalLocked, JournalUnusable
 from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.stores.postgres.migrations import MigrationRefused
@@ -21,6 +22,7 @@ class NotAvailable(Exception):
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigurationError, exits.CONFIG),
     (MigrationRefused, exits.DATAERR),
+    (StoreDiverged, exits.DATAERR),
     (JournalLocked, exits.TEMPFAIL),
     (JournalUnusable, exits.DATAERR),
     (JournalFailed, exits.FAILED),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -25,8 +25,7 @@ async def every(interval_s: float, run: Callable[[], object]) -> None:
 
 
 async def prune_regularly(
-    prunes: dict[str, Callable[[], Awaitable[int]]],
-    interval_s: float = PRUNE_INTERVAL_S,
+    prunes: Mapping[str, Callable[[], Awaitable[int]]], interval_s: float
 ) -> None:
     """Delete what is over, batch by batch, until cancelled.
 

@@ -42,6 +42,7 @@ class Tls(Section, frozen=True):
     certificate_file: str
     key_file: str
     version_min: Literal["1.2", "1.3"]
+    connections_max: Count
 
 
 class Gateway(Section, frozen=True):
@@ -108,8 +109,13 @@ class Journal(Section, frozen=True):
 
 
 class Messaging(Section, frozen=True):
-    dialogs_loaded_max: Count
-    flush_batch_max: Count
+    dialogs_max: Count
+    tail_max: Count
+    client_ids_max: Count
+    wants_max: Count
+    flush_records_max: Count
+    flush_interval_s: Annotated[float, Meta(ge=0, le=60)]
+    flush_retry_s_max: Seconds
 
 
 class Sms(Section, frozen=True):

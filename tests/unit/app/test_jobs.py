@@ -46,7 +46,7 @@ async def test_health_follows_the_store(autojump_clock: trio.testing.MockClock) 
             raise answer
 
     health = StoreHealth("postgres", check)
-    with trio.move_on_after(HEALTH_INTERVAL_S * 2.5):
+    with trio.move_on_after(HEALTH_INTERVAL_S * 2.75):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(health.run)
             for _ in range(3):

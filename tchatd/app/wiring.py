@@ -1,0 +1,332 @@
+"""Owns what is built from the settings: every object once, in the order of need.
+
+Building starts nothing and opens nothing but the gateway's epoll descriptor; who runs
+what, and who stops before whom, is `tchatd.app.main`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tchatd.app.secrets import Secrets
+from tchatd.app.settings import Settings
+from tchatd.domains.auth import routes as auth_routes
+from tchatd.domains.auth.models import IdentifierKind
+from tchatd.domains.auth.service import AuthService
+from tchatd.domains.auth.store import CodeSender
+from tchatd.domains.messaging import routes as messaging_routes
+from tchatd.domains.messaging.service import MessagingService
+from tchatd.domains.messaging.state import MessagingState, StateLimits
+from tchatd.edge import openapi, pages, probes
+from tchatd.edge.asgi import AsgiServer, TlsSettings
+from tchatd.edge.dispatcher import Dispatcher, DispatcherSettings
+from tchatd.edge.gateway import GatewayTask, GatewayTaskSettings, gap_frames
+from tchatd.edge.http import HttpEndpoint, HttpSettings
+from tchatd.edge.hub import Hub
+from tchatd.edge.idempotency import Idempotency, IdempotencySettings
+from tchatd.edge.presence import Presence, PresenceSettings
+from tchatd.edge.session import Sessions, SessionSettings
+from tchatd.journal.applier import Applier
+from tchatd.journal.flusher import Flusher, FlusherSettings
+from tchatd.journal.journal import LocalJournal
+from tchatd.kernel.clock import Clock
+from tchatd.kernel.crypto import Keys
+from tchatd.kernel.ids import Ids
+from tchatd.kernel.routing import Operation
+from tchatd.observe.metrics import Metrics
+from tchatd.providers.email import SmtpEmail
+from tchatd.providers.sandbox import SandboxCodes
+from tchatd.providers.sms import TwilioSms
+from tchatd.stores.postgres.auth import PostgresAuthStore
+from tchatd.stores.postgres.idempotency import PostgresIdempotencyStore
+from tchatd.stores.postgres.messaging import PostgresDialogStore
+from tchatd.stores.postgres.pool import Pool
+from tchatd.stores.users import CoalescedUsers
+from tchatd_ext.gateway import Gateway
+
+
+def make_pool(settings: Settings, dsn: str) -> Pool:
+    of = settings.postgres
+    return Pool(
+        dsn,
+        size=of.pool_size,
+        waiting_max=of.waiting_max,
+        wait_s=of.wait_s,
+        connect_timeout_s=max(2, round(of.connect_s)),
+    )
+
+
+class Senders:
+    """Who sends one-time codes. sandbox: None when both go out into the world."""
+
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+        sms, email = settings.providers.sms, settings.providers.email
+        self.sandbox: SandboxCodes | None = None
+        self._twilio: TwilioSms | None = None
+        senders: dict[IdentifierKind, CodeSender] = {}
+        if "sandbox" in (sms.kind, email.kind):
+            self.sandbox = SandboxCodes()
+            senders = {"phone": self.sandbox, "email": self.sandbox}
+        if sms.kind == "twilio":
+            self._twilio = senders["phone"] = TwilioSms(
+                account=sms.account,
+                token=secrets.sms_token,
+                sender=sms.sender,
+                timeout_s=sms.timeout_s,
+            )
+        if email.kind == "smtp":
+            senders["email"] = SmtpEmail(
+                host=email.host,
+                port=email.port,
+                sender=email.sender,
+                user=email.user,
+                password=secrets.email_password,
+                timeout_s=email.timeout_s,
+            )
+        self.by_kind: Mapping[IdentifierKind, CodeSender] = senders
+
+    async def aclose(self) -> None:
+        if self._twilio is not None:
+            await self._twilio.aclose()
+
+
+class Core:
+    """What knows no socket: stores, sign-in, journal, messaging."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        pool: Pool,
+        node: str,
+        metrics: Metrics,
+        hub: Hub,
+        clock: Clock,
+    ) -> None:
+        self.keys = Keys(
+            master_keys=secrets.master_keys,
+            lookup=secrets.lookup_key,
+            otp=secrets.otp_key,
+            token_keys=secrets.token_keys,
+        )
+        self.ids = Ids(clock)
+        self.clock = clock
+        self.pool = pool
+        self.metrics = metrics
+        self.hub = hub
+        self.senders = Senders(settings, secrets)
+        auth_store = PostgresAuthStore(pool)
+        self.auth = AuthService(
+            store=auth_store,
+            loader=CoalescedUsers(auth_store),
+            senders=self.senders.by_kind,
+            keys=self.keys,
+            clock=clock,
+            ids=self.ids,
+            settings=settings.auth,
+        )
+        self.journal = LocalJournal(
+            settings.journal_folder,
+            segment_bytes=settings.journal.segment_bytes,
+            backlog_bytes_max=settings.journal.backlog_bytes_max,
+            batch_bytes_max=settings.journal.batch_bytes_max,
+            record_bytes_max=settings.journal.record_bytes_max,
+            clock=clock,
+            metrics=metrics,
+        )
+        self._wire_messaging(settings)
+        self.idempotency = Idempotency(
+            PostgresIdempotencyStore(pool),
+            self.keys.vault,
+            self.keys.lookup_hash("idempotency"),
+            clock,
+            self.ids,
+            IdempotencySettings(
+                node=node,
+                keep_s=settings.http.idempotency_s,
+                lease_s=2 * settings.http.request_s,
+            ),
+        )
+
+    def _wire_messaging(self, settings: Settings) -> None:
+        of = settings.messaging
+        store = PostgresDialogStore(self.pool)
+        state = MessagingState(
+            StateLimits(
+                dialogs_max=of.dialogs_max,
+                tail_max=of.tail_max,
+                client_ids_max=of.client_ids_max,
+            )
+        )
+        self.applier = Applier(
+            self.journal, state, store, self.hub, wants_max=of.wants_max
+        )
+        self.flusher = Flusher(
+            self.applier,
+            self.journal,
+            store,
+            self.metrics,
+            FlusherSettings(
+                batch_max=of.flush_records_max,
+                interval_s=of.flush_interval_s,
+                retry_s_max=of.flush_retry_s_max,
+            ),
+        )
+        self.messaging = MessagingService(
+            state,
+            self.applier,
+            store,
+            self.auth.directory,
+            self.hub,
+            self.clock,
+            self.ids,
+        )
+        self.state = state
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [
+            *auth_routes.routes(self.auth),
+            *messaging_routes.operations(self.messaging),
+        ]
+
+
+class Edge:
+    """What has sockets, and what it is made of."""
+
+    def __init__(
+        self, settings: Settings, core: Core, checks: Mapping[str, probes.Check]
+    ) -> None:
+        metrics, clock = core.metrics, core.clock
+        presence = Presence(
+            core.hub,
+            core.auth.directory,
+            clock,
+            metrics,
+            PresenceSettings(
+                watched_max=settings.limits.watched_users_max,
+                last_seen_max=settings.limits.last_seen_max,
+            ),
+        )
+        operations = [
+            *core.operations,
+            *presence.operations(),
+            *probes.operations(metrics, checks, settings.metrics.allow),
+        ]
+        operations.append(openapi.operation(operations, {"metrics.get": "text/plain"}))
+        self.dispatcher = Dispatcher(
+            operations,
+            metrics,
+            DispatcherSettings(
+                tasks_max=settings.http.requests_max,
+                request_s=settings.http.request_s,
+                limit_keys_max=settings.limits.buckets_max,
+            ),
+        )
+        self.endpoint = HttpEndpoint(
+            self.dispatcher,
+            core.auth,
+            _http_settings(settings),
+            idempotency=core.idempotency,
+            fallback=pages.Pages(pages.quart_app()),
+        )
+        self.sessions = Sessions(
+            self.dispatcher,
+            core.auth,
+            core.hub,
+            clock,
+            metrics,
+            presence,
+            _session_settings(settings),
+        )
+        core.auth.session_end = self.sessions
+        self.gateway = _gateway(settings)
+        self.plain = GatewayTask(
+            self.gateway,
+            self.dispatcher,
+            self.endpoint,
+            self.sessions,
+            core.hub,
+            GatewayTaskSettings(
+                events_max=settings.gateway.events_max,
+                drain_s=settings.shutdown.drain_s,
+            ),
+        )
+        self.tls: AsgiServer | None = None
+        if settings.tls.bind:
+            self.tls = AsgiServer(
+                self.endpoint, self.sessions, core.hub, _tls_settings(settings)
+            )
+
+
+def _http_settings(settings: Settings) -> HttpSettings:
+    limits = settings.limits
+    return HttpSettings(
+        allowed_origins=frozenset(settings.http.allowed_origins),
+        address_per_minute=limits.address_per_minute,
+        address_burst=limits.address_burst,
+        user_per_minute=limits.user_per_minute,
+        user_burst=limits.user_burst,
+        buckets_max=limits.buckets_max,
+        request_s=settings.http.request_s,
+    )
+
+
+def _session_settings(settings: Settings) -> SessionSettings:
+    limits = settings.limits
+    return SessionSettings(
+        connections_per_user_max=limits.connections_per_user_max,
+        commands_per_second=limits.commands_per_second,
+        commands_burst=limits.commands_burst,
+        commands_waiting_max=limits.commands_waiting_max,
+        waiting_bytes_max=limits.waiting_bytes_max,
+        messages_waiting_max=limits.messages_waiting_max,
+        malformed_max=limits.malformed_max,
+        hello_s=settings.gateway.handshake_s,
+        reconnect_spread_s=settings.shutdown.reconnect_spread_s,
+    )
+
+
+def _gateway(settings: Settings) -> Gateway:
+    of = settings.gateway
+    gap_json, gap_msgpack = gap_frames()
+    return Gateway(
+        gap_json=gap_json,
+        gap_msgpack=gap_msgpack,
+        head_bytes_max=of.head_bytes_max,
+        uri_bytes_max=of.uri_bytes_max,
+        body_bytes_max=of.body_bytes_max,
+        message_bytes_max=of.message_bytes_max,
+        queue_bytes_max=of.queue_bytes_max,
+        slow_consumer=of.slow_consumer,
+        handshake_s=of.handshake_s,
+        request_s=of.request_s,
+        idle_s=of.idle_s,
+        ping_interval_s=of.ping_interval_s,
+        pong_timeout_s=of.pong_timeout_s,
+        close_s=of.close_s,
+        write_s=of.write_s,
+        connections_max=of.connections_max,
+        connections_per_address_max=of.connections_per_address_max,
+        deflate=of.deflate,
+        deflate_bytes_min=of.deflate_bytes_min,
+    )
+
+
+def _tls_settings(settings: Settings) -> TlsSettings:
+    of = settings.gateway
+    return TlsSettings(
+        certificate_file=settings.tls.certificate_file,
+        key_file=settings.tls.key_file,
+        version_min=settings.tls.version_min,
+        head_bytes_max=of.head_bytes_max,
+        body_bytes_max=of.body_bytes_max,
+        message_bytes_max=of.message_bytes_max,
+        queue_bytes_max=of.queue_bytes_max,
+        slow_consumer=of.slow_consumer,
+        connections_max=settings.tls.connections_max,
+        handshake_s=of.handshake_s,
+        idle_s=of.idle_s,
+        ping_interval_s=of.ping_interval_s,
+        drain_s=settings.shutdown.drain_s,
+    )
