@@ -193,16 +193,17 @@ class EmbeddedPostgres:
                 await self._stop_others()
                 with closing(self._spawn()) as process:
                     self._process = process
+                    hung = False
                     try:
                         if await self._becomes_ready(process):
                             if not announced:
                                 await self._ensure_database()
                                 task_status.started(self.dsn)
                                 announced = True
-                            await self._watch(process)
+                            hung = await self._watch(process)
                     finally:
                         self._healthy = False
-                        await self._stop(process)
+                        await self._stop(process, at_once=hung)
                         self._process = None
                 if not self._closing.is_set():
                     await self._account_for_death(process, deaths)
@@ -330,22 +331,31 @@ class EmbeddedPostgres:
             if await connection.fetch_one(query, (DATABASE,)) is None:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
 
-    async def _watch(self, process: PostgresProcess) -> None:
-        """Return when the server has died, or is to be shut down."""
+    async def _watch(self, process: PostgresProcess) -> bool:
+        """Return when the server has died, is to be shut down, or (True) is hung."""
+        hung = False
         async with trio.open_nursery() as nursery:
 
             async def died() -> None:
                 await process.exited()
                 nursery.cancel_scope.cancel()
 
+            async def stopped_answering() -> None:
+                nonlocal hung
+                await self._check_until_hung()
+                hung = True
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(died)
-            nursery.start_soon(self._check_regularly, process)
+            nursery.start_soon(stopped_answering)
             await self._closing.wait()
             nursery.cancel_scope.cancel()
+        return hung
 
-    async def _check_regularly(self, process: PostgresProcess) -> None:
+    async def _check_until_hung(self) -> None:
+        """Check the server regularly; return when too many checks had no answer."""
         failures = 0
-        while True:
+        while failures < HEALTH_FAILURES_MAX:
             await trio.sleep(self._health_interval_s)
             self._cut_log()
             answered = False
@@ -357,10 +367,7 @@ class EmbeddedPostgres:
                     self._log.warning("server refuses", reason=str(error))
             self._healthy = answered
             failures = 0 if answered else failures + 1
-            if failures >= HEALTH_FAILURES_MAX:
-                self._log.error("server does not answer, stopping it", pid=process.pid)
-                process.signal(signal.SIGQUIT)
-                failures = 0
+        self._log.error("server does not answer, stopping it", checks=failures)
 
     async def _check(self, database: str) -> None:
         with closing(
@@ -397,13 +404,15 @@ class EmbeddedPostgres:
 
     # Stopping
 
-    async def _stop(self, process: PostgresProcess) -> None:
-        """Shut a server down, in a scope of its own: cancelled or not, it has to go."""
+    async def _stop(self, process: PostgresProcess, *, at_once: bool = False) -> None:
+        """Shut a server down, in a scope of its own: cancelled or not, it has to go.
+
+        SIGINT rolls back, writes a checkpoint and exits; SIGQUIT exits, and the next
+        start recovers. at_once: begin with that.
+        """
+        steps = [(signal.SIGINT, self._stop_s), (signal.SIGQUIT, QUIT_S)]
         with trio.CancelScope(shield=True):
-            for number, wait_s in (
-                (signal.SIGINT, self._stop_s),  # fast: roll back, checkpoint, exit
-                (signal.SIGQUIT, QUIT_S),  # at once: recovers at the next start
-            ):
+            for number, wait_s in steps[1:] if at_once else steps:
                 process.signal(number)
                 with trio.move_on_after(wait_s):
                     await process.exited()
@@ -436,9 +445,20 @@ class EmbeddedPostgres:
                         self._log.warning("killing a process left behind", pid=pid)
                         process.signal(signal.SIGKILL)
                         await process.exited()
-        # PostgreSQL takes the file of a dead one for a live one's when the process
-        # number is in use again.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        self._remove_lock_files()
+
+    def _remove_lock_files(self) -> None:
+        """PostgreSQL takes the file of a dead server for a living one's as long as the
+        process is not reaped, and again when its number is some other process's.
+        """
+        assert self._socket_folder is not None
+        socket = self._socket_folder / f".s.PGSQL.{PORT}"
+        for path in (
+            self._data / "postmaster.pid",
+            socket.with_name(socket.name + ".lock"),
+            socket,
+        ):
+            path.unlink(missing_ok=True)
 
     # The log
 
