@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import make_msgid
@@ -93,10 +94,16 @@ class SmtpEmail:
 
     def _deliver(self, mail: EmailMessage) -> None:
         """Runs in a thread."""
-        with self._connected() as server:
+        server = self._connected()
+        try:
             if self._user:
                 server.login(self._user, self._password)
             server.send_message(mail)
+            # It has the mail; how it says goodbye changes nothing.
+            with suppress(OSError, smtplib.SMTPException):
+                server.quit()
+        finally:
+            server.close()
 
     def _connected(self) -> smtplib.SMTP:
         if self._port == _TLS_PORT:

@@ -23,7 +23,7 @@ Platform = Literal["ios", "android", "web", "desktop"]
 
 # Two visible ends, and nothing that is a control character in between.
 NAME_PATTERN = r"^\s*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f]\s*$"
-AVATAR_PATTERN = r"^https?://[A-Za-z0-9.:_\[\]-]+([/?#][!-~]*)?$"
+AVATAR_PATTERN = r"^[hH][tT][tT][pP][sS]?://[A-Za-z0-9.:_\[\]-]+([/?#][!-~]*)?$"
 
 Name = Annotated[str, Meta(min_length=2, max_length=100, pattern=NAME_PATTERN)]
 Avatar = Annotated[str, Meta(max_length=2048, pattern=AVATAR_PATTERN)]
