@@ -140,9 +140,9 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    settings = _settings(chosen)
     from tchatd.app.main import run
 
-    settings = _settings(chosen)
     return run(settings, lambda: _settings(chosen), complain)
 
 

@@ -1,0 +1,132 @@
+"""`check` and `migrate`: what they print, and when they fail."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tchatd.app import commands, exits
+from tchatd.app.configuration import load
+from tchatd.app.data import DataFolder
+from tchatd.app.settings import Settings
+from tests.support.certificates import make_certificate
+
+
+def settings(tmp_path: Path, **environment: str) -> Settings:
+    prefixed = {f"TCHATD_{name}": value for name, value in environment.items()}
+    base = {
+        "TCHATD_DATA": str(tmp_path / "data"),
+        "TCHATD_LISTEN_BIND": "127.0.0.1:0",
+    }
+    return load(None, base | prefixed)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """state and detail by name"""
+    printed = capsys.readouterr().out.splitlines()
+    return {
+        name: [state, *rest]
+        for state, name, *rest in (line.split(maxsplit=2) for line in printed)
+    }
+
+
+def test_everything_is_said_and_nothing_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.check(settings(tmp_path)) == 0
+    said = lines(capsys)
+    assert list(said) == [
+        *("configuration", "secrets", "data", "journal", "listen", "tls", "postgres")
+    ]
+    assert {state for state, *_ in said.values()} == {"ok"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_in_use_fails_unless_it_is_our_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        of = settings(tmp_path, LISTEN_BIND=f"127.0.0.1:{taken.getsockname()[1]}")
+        assert commands.check(of) == exits.FAILED
+        assert lines(capsys)["listen"][0] == "failed"
+        with DataFolder(of.data_folder):
+            assert commands.check(of) == 0
+
+
+def test_a_folder_that_cannot_be_made_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    of = settings(tmp_path, JOURNAL_FOLDER=str(tmp_path / "file" / "journal"))
+    assert commands.check(of) == exits.FAILED
+    assert lines(capsys)["journal"][0] == "failed"
+
+
+def test_a_certificate_is_read_and_its_end_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    tls = {"TLS_BIND": "127.0.0.1:0", "TLS_KEY_FILE": str(key)}
+    good = settings(tmp_path, TLS_CERTIFICATE_FILE=str(certificate), **tls)
+    assert commands.check(good) == 0
+    assert "certificate until" in lines(capsys)["tls"][1]
+    bad = settings(tmp_path, TLS_CERTIFICATE_FILE=str(key), **tls)
+    assert commands.check(bad) == exits.FAILED
+    assert lines(capsys)["tls"][0] == "failed"
+
+
+def test_a_database_that_is_away_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = settings(tmp_path, POSTGRES_DSN="host=127.0.0.1 port=1 dbname=x")
+    assert commands.check(of) == exits.FAILED
+    assert lines(capsys)["postgres"][0] == "failed"
+
+
+def test_missing_secrets_fail_in_production(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in list(os.environ):
+        if name.startswith("TCHATD_"):
+            monkeypatch.delenv(name)
+    of = settings(
+        tmp_path,
+        MODE="production",
+        POSTGRES_DSN="host=127.0.0.1 port=1 dbname=x",
+        PROVIDERS_SMS_KIND="twilio",
+        PROVIDERS_SMS_ACCOUNT="AC1",
+        PROVIDERS_SMS_SENDER="+6620000000",
+        PROVIDERS_EMAIL_KIND="smtp",
+        PROVIDERS_EMAIL_HOST="h",
+        PROVIDERS_EMAIL_SENDER="a@b.example",
+    )
+    assert commands.check(of) == exits.FAILED
+    said = lines(capsys)["secrets"]
+    assert said[0] == "failed"
+    assert "otp_key_file: is not set" in said[1]
+
+
+@pytest.mark.service
+def test_migrate_says_what_it_applied_and_then_has_nothing_to_do(
+    tmp_path: Path, empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = settings(tmp_path, POSTGRES_DSN=empty_database)
+    assert commands.migrate(of, print) == 0
+    printed = capsys.readouterr().out
+    assert "applied 0001_core.sql" in printed
+    assert commands.migrate(of, print) == 0
+    assert capsys.readouterr().out == "the schema is up to date\n"
+    assert commands.check(of) == 0
+    assert "schema up to date" in lines(capsys)["postgres"][1]
+
+
+def test_migrate_without_a_database_is_75(tmp_path: Path) -> None:
+    said: list[str] = []
+    of = settings(tmp_path, POSTGRES_DSN="host=127.0.0.1 port=1 dbname=x")
+    assert commands.migrate(of, said.append) == exits.TEMPFAIL
+    assert said
