@@ -18,7 +18,7 @@ from bench.generator import Costs, Failed
 from tests.support.daemon import Daemon
 
 STATISTICS_S = 11.0
-MESSAGE_ROWS = "select count(*) from messages"
+MESSAGE_ROWS = "select count(*) from events where kind = 2"
 # The environment's names of tchatd's settings, without TCHATD_.
 WIDE: dict[str, str] = {
     "LIMITS_ADDRESS_PER_MINUTE": "1e9",
