@@ -114,10 +114,10 @@ class Applier:
         wants = Wants(ids=set(ids), numbers=set(numbers), members=set(members))
         return await self.loader.load(wants)
 
-    def sent(
+    async def sent(
         self, number: int, sender: int, client_id: bytes
-    ) -> Awaitable[EventRow | None]:
-        return self.loader.sent((number, sender, client_id))
+    ) -> EventRow | None:
+        return await self.loader.sent((number, sender, client_id))
 
     def on_durable(self, position: int) -> None:
         """Tell everything up to position; called by the journal, may be re-entered

@@ -125,7 +125,7 @@ class Flusher:
         entries = self._applier.flushable(self._settings.batch_max)
         if not entries:
             return 0
-        batch = await _batch_of(entries, self._applier.flushed_position)
+        batch = await batch_of(entries, self._applier.flushed_position)
         await self._write(batch)
         self._applier.flushed(entries)
         self._journal.trim(batch.position)
@@ -157,7 +157,7 @@ class Flusher:
                 return
 
 
-async def _batch_of(entries: list[Entry], previous: int) -> FlushBatch:
+async def batch_of(entries: list[Entry], previous: int) -> FlushBatch:
     """What these entries write; gives other tasks a turn now and then."""
     columns = EventColumns()
     created: list[DialogRow] = []

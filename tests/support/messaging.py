@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -29,8 +31,6 @@ def user_id(number: int) -> UUID:
 
 
 def seeded_bytes(seed: int) -> Callable[[int], bytes]:
-    import random
-
     return random.Random(seed).randbytes
 
 
@@ -173,13 +173,13 @@ class Core:
                     self.journal.sync()
                 if not answer.done:
                     event = trio.Event()
-                    answer.on_done(lambda _, event=event: event.set())
+                    answer.on_done(partial(_set, event))
                     await event.wait()
                 return answer.result()
         return answer
 
     async def do(self, user: int, command: Any, **around: Any) -> Any:
-        handler = {
+        handler: Callable[[Context, Any], Any] = {
             "CreateDialog": self.service.create_dialog,
             "GetDialog": self.service.get_dialog,
             "ListDialogs": self.service.list_dialogs,
@@ -206,6 +206,10 @@ class Core:
         )
         await core.applier.recover(core.flusher.flush)
         return core
+
+
+def _set(event: trio.Event, _: object) -> None:
+    event.set()
 
 
 def shape(value: Any) -> Any:
