@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -43,7 +44,7 @@ async def listen(socket: WebSocketConnection) -> None:
 
 async def main(url: str, token: str, dialog_id: str) -> None:
     address = url.replace("http", "ws", 1) + "/websocket"
-    headers = [("authorization", f"Bearer {token}")]
+    headers = [(b"authorization", b"Bearer " + token.encode())]
     async with (
         open_websocket_url(
             address, subprotocols=["tchat.json.v1"], extra_headers=headers
@@ -70,4 +71,4 @@ async def main(url: str, token: str, dialog_id: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    trio.run(main, *sys.argv[1:])
+    trio.run(partial(main, *sys.argv[1:]))
