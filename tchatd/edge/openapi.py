@@ -42,7 +42,7 @@ def operation(operations: Sequence[Operation], media: Mapping[str, str]) -> Oper
     declared = Operation(
         name="openapi.get",
         summary="This description",
-        tag="Operations",
+        tag="operations",
         command=Document,
         result=dict[str, Any],
         handler=lambda context, command: answer,

@@ -128,7 +128,7 @@ class Presence:
             Operation(
                 name="presence.list",
                 summary="Who of these people is online",
-                tag="Messaging",
+                tag="messaging",
                 command=ListPresence,
                 result=PresenceList,
                 handler=self._list,
@@ -138,7 +138,7 @@ class Presence:
             Operation(
                 name="presence.set",
                 summary="Be seen as this",
-                tag="Messaging",
+                tag="messaging",
                 command=SetPresence,
                 result=PresenceSet,
                 handler=self._set,
@@ -147,7 +147,7 @@ class Presence:
             Operation(
                 name="presence.watch",
                 summary="Be told of changes",
-                tag="Messaging",
+                tag="messaging",
                 command=WatchPresence,
                 result=PresenceList,
                 handler=self._watch,
@@ -157,7 +157,7 @@ class Presence:
             Operation(
                 name="presence.unwatch",
                 summary="Be told no more",
-                tag="Messaging",
+                tag="messaging",
                 command=UnwatchPresence,
                 result=Unwatched,
                 handler=self._unwatch,

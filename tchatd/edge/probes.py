@@ -77,7 +77,7 @@ def operations(
         Operation(
             name="health.get",
             summary="Whether the process lives",
-            tag="Operations",
+            tag="operations",
             command=Probe,
             result=Health,
             handler=health,
@@ -88,7 +88,7 @@ def operations(
         Operation(
             name="ready.get",
             summary="Whether it can serve; 503 while draining or without a store",
-            tag="Operations",
+            tag="operations",
             command=Probe,
             result=Ready,
             handler=ready,
@@ -100,7 +100,7 @@ def operations(
         Operation(
             name="metrics.get",
             summary="Numbers in the Prometheus text format",
-            tag="Operations",
+            tag="operations",
             command=Probe,
             result=str,
             handler=render,

@@ -21,6 +21,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
@@ -394,7 +395,7 @@ class Sessions:
         now = self._now()
         full_at = max(session.full_at, now) + self._interval_s
         if full_at - now > self._slack_s + self._interval_s / 1000:
-            return max(1, round(full_at - now - self._slack_s + 0.5))
+            return max(1, math.ceil(full_at - now - self._slack_s))
         session.full_at = full_at
         return 0
 
