@@ -1,4 +1,4 @@
-"""Owns who may use a journal's folder: one process at a time."""
+"""Owns a journal's folder: that it stays, and that one process uses it at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from tchatd.journal.errors import JournalLocked
-from tchatd.journal.segment import SPARE_PREFIX
 
 LOCK_NAME = "lock"
 
@@ -50,7 +49,21 @@ class FolderLock:
             self._fd = -1
 
 
-def remove_spares(folder: Path) -> None:
-    """What an earlier run kept ready; it may be of another size, or half made."""
-    for path in folder.glob(f"{SPARE_PREFIX}*"):
-        path.unlink()
+def make_folder(folder: Path) -> None:
+    """Make it and what it lies in, durably; nothing where it is there already."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in it durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

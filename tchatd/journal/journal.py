@@ -1,7 +1,4 @@
-"""Owns the port to the journal and its implementation on a local disk.
-
-`replay` once, then start `run`, then `append`. Whoever appends is told by
-`on_durable` when its record is safe, and only then tells anybody else.
+"""Owns the journal on a local disk: which record goes where, and whether it may.
 
 Group commit: records are gathered in an open batch; `run` takes it, writes it and
 syncs it once, while the next one gathers. There is no timer. Room is taken from
@@ -15,20 +12,23 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
-import msgspec
 import trio
 
-from tchatd.journal.disk import Disk, DiskLane, NoSpace
-from tchatd.journal.errors import JournalDamaged, JournalFailed, JournalFull
-from tchatd.journal.folder import FolderLock, remove_spares
+from tchatd.journal.commit import Batch, Committer
+from tchatd.journal.disk import Disk, DiskLane
+from tchatd.journal.errors import (
+    JournalDamaged,
+    JournalFailed,
+    JournalFull,
+    JournalUnusable,
+)
+from tchatd.journal.folder import FolderLock, make_folder
+from tchatd.journal.port import Journal, JournalStatistics
 from tchatd.journal.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
     LENGTH_BYTES,
-    encode_batch,
-    encode_mark,
     padded,
 )
 from tchatd.journal.replay import (
@@ -45,115 +45,15 @@ from tchatd.journal.segment import (
     SEGMENT_BYTES_MIN,
     Segment,
     SegmentHeader,
-    encode_header,
     segment_name,
 )
-from tchatd.journal.spares import RETRY_S_MAX, RETRY_S_MIN, Spares
+from tchatd.journal.spares import Spares
 from tchatd.kernel.clock import Clock, SystemClock
-from tchatd.observe.metrics import BATCH_BUCKETS, LATENCY_BUCKETS_S, Metrics
+from tchatd.observe.metrics import Metrics
+
+__all__ = ["Journal", "JournalStatistics", "LocalJournal"]
 
 RETRY_AFTER_S = 5  # told to a caller that is refused; how long a flush may take
-
-
-class Journal(Protocol):
-    """An ordered log of records; positions are dense and begin at 1.
-
-    next_position: of the next append.
-    durable_position: everything up to it survives a loss of power; 0 when empty.
-    on_durable: called in the Trio thread after every sync with the new
-        `durable_position`; set before `run` and never changed after. It must not
-        raise, and may append.
-    """
-
-    on_durable: Callable[[int], None]
-
-    @property
-    def next_position(self) -> int: ...
-
-    @property
-    def durable_position(self) -> int: ...
-
-    def append(self, payload: bytes) -> int:
-        """Take one record and return its position; it is not yet durable.
-
-        Raises:
-            JournalFull: before anything was taken; `next_position` is unchanged.
-        """
-        ...
-
-    def trim(self, position: int) -> None:
-        """Say that everything up to position is in the store; it may be forgotten."""
-        ...
-
-    def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
-        """Every (position, payload) later than after, in order; before `run`.
-
-        after: the position that the store has; also trims up to there.
-
-        Raises:
-            JournalUnusable: and its kinds; nothing is skipped or lost silently.
-        """
-        ...
-
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Make appended records durable until `close`, then the rest of them.
-
-        Raises:
-            JournalFailed: a write or a sync failed; the process must exit.
-        """
-        ...
-
-    def close(self) -> None:
-        """Ask `run` to sync what is buffered, mark a clean end and return."""
-        ...
-
-
-class JournalStatistics(msgspec.Struct, frozen=True):
-    """What the console and the operator see; sizes in bytes, as on the disk.
-
-    batch_records, sync_s: (upper bound, how many were at most it), cumulative.
-    torn_records: of the batch cut at the start, as far as its header tells.
-    ended_cleanly: the start found the mark of a graceful stop.
-    """
-
-    first_position: int
-    durable_position: int
-    next_position: int
-    trimmed_position: int
-    segment_count: int
-    spare_count: int
-    disk_bytes: int
-    backlog_bytes: int
-    backlog_bytes_max: int
-    append_count: int
-    refused_count: int
-    sync_count: int
-    last_sync_at_ms: int
-    last_sync_s: float
-    no_space: bool
-    torn_records: int
-    ended_cleanly: bool
-    batch_records: list[tuple[str, float]]
-    sync_s: list[tuple[str, float]]
-
-
-class _Batch:
-    """Records to be written together. room_bytes: what it was opened with."""
-
-    __slots__ = ("first_position", "offset", "payloads", "room_bytes", "segment")
-
-    def __init__(self, segment: Segment, first_position: int, room_bytes: int) -> None:
-        self.segment = segment
-        self.first_position = first_position
-        self.offset = segment.end
-        self.room_bytes = room_bytes
-        self.payloads: list[bytes] = []
-
-    @property
-    def last_position(self) -> int:
-        return self.first_position + len(self.payloads) - 1
 
 
 class LocalJournal:
@@ -215,10 +115,9 @@ class LocalJournal:
         # an open batch there is no room, so that the next append opens one.
         self._room_bytes = 0
         self._payloads: list[bytes] = []
-        self._open: _Batch | None = None
-        self._pending: deque[_Batch] = deque()
+        self._open: Batch | None = None
+        self._pending: deque[Batch] = deque()
         self._wake = trio.Event()
-        self._stalled = False
         self._marked = False
         self._torn_records = 0
         self._ended_cleanly = True
@@ -226,15 +125,9 @@ class LocalJournal:
         self._measure(metrics or Metrics(process=False))
 
     def _measure(self, metrics: Metrics) -> None:
-        self._refused_count = self._sync_count = self._last_sync_at_ms = 0
-        self._last_sync_s = 0.0
+        self._refused_count = 0
         self._appended_from = self._next_position
-        self._batch_records = metrics.histogram(
-            "journal_batch_records", "Records synced together", BATCH_BUCKETS
-        )
-        self._sync_s = metrics.histogram(
-            "journal_sync_seconds", "Write and sync of a batch", LATENCY_BUCKETS_S
-        )
+        self._committer = Committer(self._clock, metrics, on_stalled=self._seal)
         metrics.gauge(
             "journal_backlog_bytes",
             "Appended and not yet in the store",
@@ -273,7 +166,7 @@ class LocalJournal:
 
     def _open_batch(self, size: int) -> None:
         """Seal the open batch and begin one with room for size bytes at least."""
-        assert self._running, "append needs a running journal"
+        assert self._ready, "replay and run before the first append"
         assert LENGTH_BYTES < size <= self._record_bytes_max + LENGTH_BYTES
         self._seal()
         self._take_room(size)
@@ -293,9 +186,9 @@ class LocalJournal:
     def _take_room(self, size: int) -> None:
         need = padded(HEADER_BYTES + size)
         backlog_room = self._backlog_bytes_max - self._backlog_bytes
-        if self._closing:
+        if self._closing or not self._running:
             self._refuse("The journal is closing")
-        if self._stalled:
+        if self._committer.stalled:
             self._refuse("The journal's disk is full")
         if need > backlog_room:
             self._refuse("The store is too far behind the journal")
@@ -309,7 +202,7 @@ class LocalJournal:
         )
         assert room >= need
         self._room_bytes = room - HEADER_BYTES
-        self._open = _Batch(tail, self._next_position, self._room_bytes)
+        self._open = Batch(tail, self._next_position, self._room_bytes)
         self._payloads = self._open.payloads
         self._pending.append(self._open)
 
@@ -369,16 +262,20 @@ class LocalJournal:
         Everything it yields is durable.
         """
         assert not self._ready
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock.acquire()
         try:
+            make_folder(self._folder)
+            self._lock.acquire()
             return self._begin_replay(after)
-        except BaseException:
+        except OSError as error:
+            self._lock.release()
+            raise JournalUnusable(
+                f"{self._folder} cannot be opened: {error}"
+            ) from error
+        except JournalUnusable:
             self._lock.release()
             raise
 
     def _begin_replay(self, after: int) -> Iterator[tuple[int, bytes]]:
-        remove_spares(self._folder)
         found = find_segments(self._folder)
         needed = needed_segments(self._folder, found, after)
         tail = None
@@ -443,19 +340,20 @@ class LocalJournal:
     ) -> None:
         assert self._ready, "replay to the end first"
         assert not self._running
+        self._running = True
         log, files = self._make_disk("tchatd-journal"), self._make_disk("tchatd-files")
         folder_fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spares = Spares(
             self._folder, folder_fd, segment_bytes=self._segment_bytes, disk=files
         )
+        self._committer.use(log, folder_fd)
         failed: JournalFailed | None = None
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._spares.run)
-                self._running = True
                 task_status.started()
-                await self._commit_all(log, folder_fd)
-                await self._mark(log)
+                await self._commit_all()
+                await self._mark()
                 nursery.cancel_scope.cancel()
         except* JournalFailed as group:
             failed = _first(group)
@@ -463,26 +361,29 @@ class LocalJournal:
             self._running, self._room_bytes = False, 0
             log.close()
             files.close()
-            self._release(folder_fd)
+            self._spares.close()
+            os.close(folder_fd)
+            self._let_go()
         if failed is not None:
             raise failed
 
     def close(self) -> None:
+        """See `Journal.close`. Without `run` it only lets go of the folder."""
         self._closing = True
+        if not self._running:
+            self._let_go()
+            return
         self._seal()
         self._wake.set()
 
-    def _release(self, folder_fd: int) -> None:
-        assert self._spares is not None
-        self._spares.close()
+    def _let_go(self) -> None:
         for segment in self._segments:
             if segment.fd >= 0:
                 os.close(segment.fd)
                 segment.fd = -1
-        os.close(folder_fd)
         self._lock.release()
 
-    async def _commit_all(self, log: Disk, folder_fd: int) -> None:
+    async def _commit_all(self) -> None:
         """One batch in flight, always; the next gathers meanwhile.
 
         The next one is on its way to the disk before anybody is told of the last, so
@@ -491,14 +392,17 @@ class LocalJournal:
         told = self._durable_position
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            batch = self._pending.popleft() if self._pending else None
+            batch = self._take()
             if batch is not None:
-                self._submit(log, batch, folder_fd)
+                self._committer.submit(batch)
             if told < self._durable_position:
                 told = self._durable_position
                 self.on_durable(told)
             if batch is not None:
-                await self._finish(log, batch, folder_fd)
+                await self._committer.finish(batch)
+                self._durable_position = batch.last_position
+                self._marked = False
+                self._leave_segments_before(batch.segment)
             elif self._pending:
                 continue
             elif self._closing:
@@ -507,72 +411,30 @@ class LocalJournal:
                 self._wake = trio.Event()
                 await self._wake.wait()
 
-    def _submit(self, log: Disk, batch: _Batch, folder_fd: int) -> None:
+    def _take(self) -> Batch | None:
+        if not self._pending:
+            return None
+        batch = self._pending.popleft()
         if batch is self._open:
             self._seal()
-        segment = batch.segment
-        if segment.published:
-            parts = encode_batch(
-                segment.header.salt, batch.first_position, batch.payloads
-            )
-            log.commit(segment.fd, parts, batch.offset)
-        else:
-            block = encode_header(segment.header)
-            log.publish(segment.fd, block, segment.spare_path, segment.path, folder_fd)
-
-    async def _finish(self, log: Disk, batch: _Batch, folder_fd: int) -> None:
-        """Until the batch is durable, however long the disk stays full."""
-        retry_s = RETRY_S_MIN
-        segment = batch.segment
-        while True:
-            try:
-                elapsed_s = await log.done()
-            except NoSpace:
-                # Preallocated and yet no space: the file system copies on write, or
-                # is thinly provisioned. The batch is kept, nothing more is taken.
-                self._stalled = True
-                self._seal()
-                await trio.sleep(retry_s)
-                retry_s = min(2 * retry_s, RETRY_S_MAX)
-            else:
-                self._stalled = False
-                if segment.published:
-                    break
-                segment.published = True
-                self._leave_segments_before(segment)
-            self._submit(log, batch, folder_fd)
-        self._durable_position = batch.last_position
-        self._marked = False
-        self._sync_count += 1
-        self._last_sync_at_ms = self._clock.now_ms()
-        self._last_sync_s = elapsed_s
-        self._sync_s.observe(elapsed_s)
-        self._batch_records.observe(len(batch.payloads))
+        return batch
 
     def _leave_segments_before(self, segment: Segment) -> None:
-        for earlier in self._segments:
-            if earlier is segment:
-                break
-            if earlier.fd >= 0:
-                os.close(earlier.fd)
-                earlier.fd = -1
+        """Nothing is written into them any more. The few last ones can be open."""
+        for earlier in reversed(self._segments):
+            if earlier.header.first_position >= segment.header.first_position:
+                continue
+            if earlier.fd < 0:
+                return
+            os.close(earlier.fd)
+            earlier.fd = -1
 
-    async def _mark(self, log: Disk) -> None:
-        """Say on disk that everything was synced; once, however often it restarts."""
-        if self._marked or not self._segments:
-            return
-        segment = self._segments[-1]
-        assert segment.published
+    async def _mark(self) -> None:
+        """Once, however often it is started and stopped with nothing to do."""
         assert not self._pending
-        if segment.end + BLOCK_BYTES > segment.header.size:
-            return
-        parts = encode_mark(segment.header.salt, self._next_position)
-        log.commit(segment.fd, parts, segment.end)
-        try:
-            await log.done()
-        except NoSpace:
-            return  # the next start reads the end as it does after a crash
-        self._marked = True
+        if self._segments and not self._marked:
+            await self._committer.mark(self._segments[-1], self._next_position)
+            self._marked = True
 
     def statistics(self) -> JournalStatistics:
         files = len(self._segments)
@@ -594,14 +456,15 @@ class LocalJournal:
             backlog_bytes_max=self._backlog_bytes_max,
             append_count=self._next_position - self._appended_from,
             refused_count=self._refused_count,
-            sync_count=self._sync_count,
-            last_sync_at_ms=self._last_sync_at_ms,
-            last_sync_s=self._last_sync_s,
-            no_space=self._stalled or (spares is not None and spares.no_space),
+            sync_count=self._committer.sync_count,
+            last_sync_at_ms=self._committer.last_sync_at_ms,
+            last_sync_s=self._committer.last_sync_s,
+            no_space=self._committer.stalled
+            or (spares is not None and spares.no_space),
             torn_records=self._torn_records,
             ended_cleanly=self._ended_cleanly,
-            batch_records=self._batch_records.cumulative(),
-            sync_s=self._sync_s.cumulative(),
+            batch_records=self._committer.batch_records.cumulative(),
+            sync_s=self._committer.sync_s.cumulative(),
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tchatd.journal.errors import JournalDamaged
+from tchatd.journal.folder import sync_folder
 from tchatd.journal.record import (
     BLOCK_BYTES,
     HEADER_BYTES,
@@ -259,11 +260,3 @@ def _write(fd: int, data: bytes, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(fd, data[done:], offset + done)
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -45,8 +45,18 @@ class Spares:
         self._ready: deque[Spare] = deque()
         self._retired: deque[Path] = deque()
         self._wanted = trio.Event()
-        self._number = 0
+        self._left_over = deque(self._find_left_over())
+        self._number = 1 + max(map(_number_of, self._left_over), default=0)
         self.no_space = False
+
+    def _find_left_over(self) -> list[Path]:
+        """Files that an earlier run kept ready or half made, of the right size."""
+        found = sorted(self._folder.glob(f"{SPARE_PREFIX}*"))
+        fitting = [path for path in found if self._fits(path)][:SPARES_MAX]
+        for path in found:
+            if path not in fitting:
+                path.unlink()
+        return fitting
 
     @property
     def ready_count(self) -> int:
@@ -54,8 +64,8 @@ class Spares:
 
     @property
     def file_count(self) -> int:
-        """Files that take space: ready, or retired and not yet dealt with."""
-        return len(self._ready) + len(self._retired)
+        """Files that take space: ready, or still to be dealt with."""
+        return len(self._ready) + len(self._retired) + len(self._left_over)
 
     def take(self) -> Spare | None:
         """One that is ready, or None; a new one is then in the making."""
@@ -117,8 +127,9 @@ class Spares:
         return path.stat().st_size == self._segment_bytes
 
     def _next_path(self) -> Path:
+        path = self._folder / f"{SPARE_PREFIX}{self._number}"
         self._number += 1
-        return self._folder / f"{SPARE_PREFIX}{self._number}"
+        return path
 
     async def _recycle(self, path: Path) -> Spare:
         target = self._next_path()
@@ -127,15 +138,16 @@ class Spares:
         return Spare(target, os.open(target, os.O_RDWR | os.O_CLOEXEC))
 
     async def _make(self) -> Spare:
-        path = self._next_path()
+        path = self._left_over.popleft() if self._left_over else self._next_path()
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             # Not even a name: on some file systems an inode or a folder's block.
             if error.errno in NO_SPACE_ERRORS:
                 raise NoSpace(str(error)) from error
             raise JournalFailed(f"making {path}: {error.strerror}") from error
         try:
+            # Of one that was left over too: it may not have been synced.
             self._disk.preallocate(fd, self._segment_bytes)
             await self._disk.done()
         except BaseException:
@@ -145,8 +157,11 @@ class Spares:
         return Spare(path, fd)
 
     def close(self) -> None:
-        """Give the files that are ready back; the next start makes its own."""
+        """The files that are ready stay for the next start."""
         while self._ready:
-            spare = self._ready.popleft()
-            os.close(spare.fd)
-            spare.path.unlink(missing_ok=True)
+            os.close(self._ready.popleft().fd)
+
+
+def _number_of(path: Path) -> int:
+    digits = path.name.removeprefix(SPARE_PREFIX)
+    return int(digits) if digits.isdecimal() else 0
