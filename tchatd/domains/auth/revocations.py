@@ -29,8 +29,9 @@ class Revocations:
             if len(self._ended) >= self._size_max:
                 self.forget(ended_ms)
             if len(self._ended) >= self._size_max:
+                latest_ms = max(ended_ms, *self._ended.values())
                 self._refused_until_ms = max(
-                    self._refused_until_ms, ended_ms + self._token_ms
+                    self._refused_until_ms, latest_ms + self._token_ms
                 )
                 self._ended.clear()
             self._ended[session_id] = ended_ms

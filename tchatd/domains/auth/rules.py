@@ -87,7 +87,6 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     sends_per_address_minute: int = 20
     verifies_per_address_minute: int = 120
     refreshes_per_address_minute: int = 600
-    profile_reads_per_user_minute: int = 60_000
     profile_writes_per_user_minute: int = 30
     session_commands_per_user_minute: int = 60
     country_default: Country = "SG"
