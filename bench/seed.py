@@ -138,6 +138,23 @@ def request(
     return json.loads(text)
 
 
+def upgrade_status(daemon: MeasuredDaemon, user: User) -> int:
+    """What a WebSocket handshake with this user's token is answered with."""
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=REQUEST_S)
+    headers = {
+        "Authorization": f"Bearer {user.token}",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    try:
+        connection.request("GET", "/websocket", headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def make_dialogs(
     daemon: MeasuredDaemon, pairs: Sequence[tuple[User, User]]
 ) -> list[str]:

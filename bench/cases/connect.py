@@ -1,9 +1,10 @@
 """Owns the storm: 5,000 clients connect at once, each with its own valid token.
 
 The first storm meets users that the daemon has not seen since its start (it looks
-them up, many in one query), the second one users that it knows: no query may be made
-for those. A connect counts when the server has answered a `ping` command on it, so
-that an edge which checks tokens late does not look fast. Queries are counted by
+them up, many in one query), the next two meet users that it knows: no query may be
+made for those. A connect counts when its 101 is there; that this means authenticated
+is shown first: a forged token gets 401 instead. In the last storm each client then
+sends a `ping` command, and counts when that is answered. Queries are counted by
 PostgreSQL: scans of the table of users, and transactions of any kind, among which are
 the daemon's own health checks.
 """
@@ -12,18 +13,25 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from uuid import UUID
 
 from bench.daemon import MeasuredDaemon
 from bench.generator import Failed, Generator
 from bench.plan import Plan
 from bench.report import Report
-from bench.seed import make_users, sign, warm_up
+from bench.seed import User, make_users, sign, upgrade_status, warm_up
 
 CLIENTS = 5_000
+UNAUTHORIZED = 401
 WARM = 50  # other users, before: imports, pool, caches
 CONNECTS_A_SECOND_AT_LEAST = 4_000.0
 CPU_MS_AT_MOST = 0.25
-PING = '{"op":"ping","id":1}'
+KNOWN = "seen before"
+STORMS = {
+    "first seen": None,
+    KNOWN: None,
+    "seen before, and a command answered": '{"op":"ping","id":1}',
+}
 
 
 def run(plan: Plan) -> Report:
@@ -33,13 +41,22 @@ def run(plan: Plan) -> Report:
             ids = make_users(daemon, CLIENTS + WARM, seed=plan.seed)
             warm_up(daemon, sign(daemon, ids[CLIENTS:]))
             tokens = Path(folder) / "tokens"
+            refuse_forgery(daemon, ids[0])
             queries = daemon.queries()
-            for storm in ("first seen", "seen before"):
+            for storm in STORMS:
                 # Fresh tokens: their signatures are checked in the storm.
                 users = sign(daemon, ids[:CLIENTS])
                 tokens.write_text("\n".join(user.token for user in users) + "\n")
                 queries = measure(plan, report, daemon, tokens, storm, queries)
     return report
+
+
+def refuse_forgery(daemon: MeasuredDaemon, id: UUID) -> None:
+    """Raises: Failed, if a token with a wrong signature is let in."""
+    good = sign(daemon, [id])[0]
+    status = upgrade_status(daemon, User(id, good.token[:-4] + "AAAA"))
+    if status != UNAUTHORIZED:
+        raise Failed(f"a forged token was answered with {status}")
 
 
 def measure(
@@ -58,7 +75,7 @@ def measure(
         connections=CLIENTS,
         tokens=tokens,
         subprotocol="tchat.json.v1",
-        confirm=PING,
+        confirm=STORMS[storm],
         hold=True,
         seed=plan.seed,
     ) as generator:
@@ -68,7 +85,7 @@ def measure(
     if result["connected"] != CLIENTS:
         raise Failed(f"{storm}: {result}")
     report.keep(storm=storm, used=generator.used, queries=queries, **result)
-    known = storm == "seen before"
+    known = storm == KNOWN
     report.add(
         f"{storm}: authenticated connects",
         CLIENTS / result["seconds"],
