@@ -117,6 +117,22 @@ cdef list STATES = [
 ]
 
 
+cdef bint ends(const Conn *conn, const uint8_t *data, size_t size) noexcept nogil:
+    """Whether a close frame, or one that its first two bytes condemn, comes next."""
+    cdef uint8_t opcode = data[0] & 0x0F
+    if conn.decoder.in_payload or conn.decoder.header_size:
+        return False
+    if data[0] & 0x30 or (data[0] & 0x40 and not conn.decoder.deflate):
+        return True
+    if opcode > 2 and opcode != 9 and opcode != 10:
+        return True
+    if opcode <= 2 and (opcode == 0) != (conn.decoder.message_opcode != 0):
+        return True
+    if opcode > 2 and not data[0] & 0x80:
+        return True
+    return size > 1 and (not data[1] & 0x80 or (opcode > 2 and data[1] & 0x7F > 125))
+
+
 cdef class HeadReader:
     """What httptools calls back while it reads one head."""
 
@@ -377,8 +393,9 @@ cdef class Gateway(Reactor):
                 self.drop(conn, 1006, b"connection ended")
         elif more and (conn.state == WS_OPEN or conn.state == WS_CLOSING):
             # Only a turn's share was taken, or Python paused it.
-            self.stop_reading(conn)
-            if not conn.paused:
+            if conn.paused:
+                self.stop_reading(conn)
+            else:
                 self.add_backlog(conn)
         elif not conn.reading and not conn.paused:
             conn.reading = 1
@@ -403,6 +420,10 @@ cdef class Gateway(Reactor):
                 used = self.read_body(conn, data + at, size - at)
             elif conn.state == WS_OPEN or conn.state == WS_CLOSING:
                 if conn.paused or budget == 0:
+                    break
+                # What ends the conversation waits a turn for the answers to what
+                # this turn hands out.
+                if budget < MESSAGES_MAX and ends(conn, data + at, size - at):
                     break
                 budget -= 1
                 used = self.read_frame(conn, data + at, size - at)
