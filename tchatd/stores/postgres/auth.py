@@ -29,6 +29,7 @@ from tchatd.domains.auth.models import (
     UserRecord,
     Wrapped,
 )
+from tchatd.kernel.errors import Unavailable
 from tchatd.stores.postgres.connection import Connection
 from tchatd.stores.postgres.pool import Pool
 
@@ -50,6 +51,8 @@ _SEALED_COLUMN: dict[IdentifierKind, str] = {
 }
 
 Row = tuple[Any, ...]
+
+_CREATE_ATTEMPTS = 3
 
 
 class PostgresAuthStore:
@@ -86,31 +89,34 @@ class PostgresAuthStore:
         return None if row is None else _user(row)
 
     async def create_user(self, user: NewUser) -> UserRecord:
-        row = await self._pool.fetch_one(
+        insert = (
             f"INSERT INTO users (id, {_HASH_COLUMN[user.kind]},"
             f" {_SEALED_COLUMN[user.kind]}, data_key, data_key_id, name, country,"
             " locale, created_ms, updated_ms)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-            f" ON CONFLICT ({_HASH_COLUMN[user.kind]}) DO NOTHING RETURNING {_USER}",
-            (
-                user.id,
-                user.identifier_hash,
-                user.sealed,
-                user.data_key,
-                user.data_key_id,
-                user.name,
-                user.country,
-                user.locale,
-                user.created_ms,
-                user.created_ms,
-            ),
+            f" ON CONFLICT ({_HASH_COLUMN[user.kind]}) DO NOTHING RETURNING {_USER}"
         )
-        if row is not None:
-            return _user(row)
-        first = await self.user_by_identifier(user.kind, user.identifier_hash)
-        # An erased user keeps no identifier hash, so whoever is in the way is there.
-        assert first is not None
-        return first
+        fields = (
+            user.id,
+            user.identifier_hash,
+            user.sealed,
+            user.data_key,
+            user.data_key_id,
+            user.name,
+            user.country,
+            user.locale,
+            user.created_ms,
+            user.created_ms,
+        )
+        for _ in range(_CREATE_ATTEMPTS):
+            row = await self._pool.fetch_one(insert, fields)
+            if row is not None:
+                return _user(row)
+            first = await self.user_by_identifier(user.kind, user.identifier_hash)
+            # Gone again only if that user was erased between the two statements.
+            if first is not None:
+                return first
+        raise Unavailable("The phone or email is changing hands")
 
     async def change_user(
         self, number: int, change: ProfileChange, now_ms: int
