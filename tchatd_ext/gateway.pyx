@@ -149,7 +149,8 @@ cdef class HeadReader:
         self.target += url
 
     def on_header(self, bytes name, bytes value):
-        self.headers.append((name.lower(), value))
+        # llhttp leaves the optional white space at a value's end.
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_message_complete(self):
         self.complete = True
