@@ -19,13 +19,14 @@ from typing import cast
 import msgspec
 import trio
 
+from tchatd.edge.admission import Admission
 from tchatd.edge.dispatcher import Dispatcher
 from tchatd.edge.envelopes import Gap
 from tchatd.edge.http import HttpEndpoint
 from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.ports import Identity, Response
 from tchatd.edge.problems import OriginRefused, UpgradeRequired
-from tchatd.edge.session import Admission, Sessions
+from tchatd.edge.session import Sessions
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError
 from tchatd.kernel.routing import Context

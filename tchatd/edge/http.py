@@ -20,6 +20,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from tchatd.edge.admission import bearer_token
 from tchatd.edge.commands import CommandDecoder
 from tchatd.edge.dispatcher import (
     Awaited,
@@ -163,7 +164,7 @@ class HttpEndpoint:
         context = Context(self._request_id(request), request.address)
         route: Route | None = None
         try:
-            refuse_after(self._addresses.take(address_key(request.address)))
+            refuse_after(self._addresses.take(address_key(context.address)))
             if request.method == "OPTIONS":
                 return self._options(request, context)
             route, values = self.table.find(request.method, request.path)
@@ -281,7 +282,7 @@ class HttpEndpoint:
         command: msgspec.Struct,
     ) -> Response:
         who = (
-            f"address {address_key(request.address)}"
+            f"address {address_key(context.address)}"
             if context.caller is None
             else f"user {context.caller.user_id}"
         )
@@ -493,16 +494,6 @@ async def outcome(deferred: Deferred[Any]) -> Any:
         deferred.on_done(lambda _: event.set())
         await event.wait()
     return deferred.result()
-
-
-def bearer_token(authorization: bytes | None) -> str | None:
-    """The token of `Authorization: Bearer …` (RFC 6750), the scheme in any case."""
-    if authorization is None or authorization[:7].lower() != b"bearer ":
-        return None
-    try:
-        return authorization[7:].strip().decode("ascii")
-    except UnicodeDecodeError:
-        return None
 
 
 def _problem(error: DomainError, context: Context) -> Response:

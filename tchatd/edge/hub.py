@@ -26,10 +26,6 @@ from tchatd.observe.metrics import Metrics
 if TYPE_CHECKING:
     from tchatd.edge.session import Session
 
-JSON = "tchat.json.v1"
-MSGPACK = "tchat.msgpack.v1"
-SUBPROTOCOLS = (JSON, MSGPACK)
-
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 

@@ -82,7 +82,7 @@ def document(operations: Iterable[Operation], media: Mapping[str, str]) -> Any:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}, {"url": "/v1"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(op.tag for op in served)],
+        "tags": [{"name": tag} for tag in dict.fromkeys(map(_tag, served))],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
@@ -126,7 +126,7 @@ def _described(
     described: dict[str, Any] = {
         "operationId": op.name,
         "summary": op.summary,
-        "tags": [op.tag],
+        "tags": [_tag(op)],
         "parameters": _parameters(op, schemas),
         "responses": _responses(op, body, schemas, media),
         "security": [] if op.access is Access.PUBLIC else [{"bearer": []}],
@@ -247,6 +247,10 @@ def _example(error: type[DomainError]) -> dict[str, Any]:
 
 def _request_id() -> dict[str, Any]:
     return {"X-Request-Id": {"schema": {"type": "string"}}}
+
+
+def _tag(op: Operation) -> str:
+    return op.tag.capitalize()
 
 
 def _has_body(body: type[Struct]) -> bool:

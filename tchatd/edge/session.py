@@ -27,13 +27,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 import msgspec
 import trio
 
-from tchatd.edge.commands import QUERY_FIELDS_MAX
+from tchatd.edge.admission import Admission, admit
 from tchatd.edge.dispatcher import Awaited, Dispatcher, Entry, outcome_of
 from tchatd.edge.envelopes import (
     BadEnvelope,
@@ -47,8 +46,7 @@ from tchatd.edge.envelopes import (
     Welcome,
 )
 from tchatd.edge.expiry import Expiry
-from tchatd.edge.http import bearer_token
-from tchatd.edge.hub import SUBPROTOCOLS, Hub, Lane
+from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity
 from tchatd.edge.presence import Presence
 from tchatd.edge.problems import problem_of
@@ -57,7 +55,6 @@ from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import (
     Conflict,
     DomainError,
-    Invalid,
     RateLimited,
     Unauthorized,
 )
@@ -96,14 +93,6 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class OtherUser(Conflict):
     code, title = "other-user", "This connection belongs to another user"
-
-
-class Admission(msgspec.Struct, frozen=True):
-    """How to answer an upgrade. subprotocol: None if the client named none."""
-
-    subprotocol: str | None
-    is_msgpack: bool
-    identity: Identity | Awaitable[Identity] | None
 
 
 class Session:
@@ -183,15 +172,6 @@ class Sessions:
             lambda: len(self._strangers),
         )
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Keep time for all sessions until cancelled."""
-        task_status.started()
-        while True:
-            await trio.sleep(1)
-            self.tick()
-
     # What transports call.
 
     def admit(self, request: HttpRequest, offered: Sequence[str]) -> Admission:
@@ -201,17 +181,7 @@ class Sessions:
             Unauthorized: there is a token, and it does not hold.
             Invalid: none of the subprotocols offered is ours.
         """
-        subprotocol = next((name for name in offered if name in SUBPROTOCOLS), None)
-        if offered and subprotocol is None:
-            raise Invalid(f"Offer one of {', '.join(SUBPROTOCOLS)}.")
-        token = bearer_token(request.header(b"authorization"))
-        if token is None and request.query:
-            token = _query_token(request.query)
-        return Admission(
-            subprotocol,
-            subprotocol == SUBPROTOCOLS[1],
-            None if token is None else self._authenticator.authenticate(token),
-        )
+        return admit(request, offered, self._authenticator)
 
     def open(
         self, lane: Lane, connection: int, address: str, identity: Identity | None
@@ -571,11 +541,3 @@ def _to_replace(sessions: list[Session], session_id: UUID) -> Session:
         if session.caller is not None and session.caller.session_id == session_id
     ]
     return min(same or sessions, key=lambda session: session.opened)
-
-
-def _query_token(query: str) -> str | None:
-    try:
-        pairs = parse_qsl(query, max_num_fields=QUERY_FIELDS_MAX)
-    except ValueError:
-        return None
-    return dict(pairs).get("token")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
@@ -219,12 +219,14 @@ def test_another_content_type_is_refused(content_type: bytes | None) -> None:
         send(b"{}", content_type)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_command_or_a_refusal(body: bytes) -> None:
     with suppress(DomainError):
         assert isinstance(send(body), Send)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_any_query_is_a_command_or_a_refusal(query: str) -> None:
     with suppress(DomainError):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
@@ -139,6 +139,7 @@ def test_broken_bytes_are_malformed(module: Any, message: bytes) -> None:
     assert bad.value.id is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_an_envelope_or_bad(message: bytes) -> None:
     for decoder in DECODERS.values():

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tchatd.edge.dispatcher import Dispatcher
-from tchatd.edge.http import HttpEndpoint, HttpSettings, bearer_token
+from tchatd.edge.http import HttpEndpoint, HttpSettings
 from tchatd.edge.idempotency import Idempotency
 from tchatd.edge.ports import HttpRequest, Response
 from tchatd.kernel.clock import ManualClock
@@ -529,18 +529,3 @@ async def test_an_invalid_body_does_not_use_up_the_key() -> None:
         good = await served.ask(post("k1"))
 
     assert (bad.status, good.status) == (400, 200)
-
-
-@pytest.mark.parametrize(
-    ("header", "token"),
-    [
-        (b"Bearer abc", "abc"),
-        (b"bearer  abc ", "abc"),
-        (b"Bearerabc", None),
-        (b"Basic abc", None),
-        (b"", None),
-        (None, None),
-    ],
-)
-def test_the_bearer_token_is_found(header: bytes | None, token: str | None) -> None:
-    assert bearer_token(header) == token

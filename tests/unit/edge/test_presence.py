@@ -27,7 +27,8 @@ async def ask(edge: Edge, connection: int, op: str, **members: Any) -> Json:
     await wait_all_tasks_blocked()
     answers = [e for e in edge.received(connection) if e["op"] in ("reply", "error")]
     assert len(answers) == 1
-    return answers[0].get("result") or answers[0]["problem"]
+    told: Json = answers[0].get("result") or answers[0]["problem"]
+    return told
 
 
 def ids(*numbers: int) -> list[str]:

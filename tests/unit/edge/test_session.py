@@ -13,12 +13,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tchatd.edge.dispatcher import DispatcherSettings
-from tchatd.edge.hub import JSON, MSGPACK
 from tchatd.edge.session import SessionSettings
 from tchatd.kernel.deferred import Deferred
-from tchatd.kernel.errors import Invalid, NotFound, Unauthorized
+from tchatd.kernel.errors import NotFound
 from tchatd.kernel.routing import Access, Context, Operation, Reply
-from tests.support.edge import Edge, FakeRequest, Json, caller, user_id
+from tests.support.edge import Edge, Json, caller, user_id
 
 
 class Say(msgspec.Struct, frozen=True):
@@ -483,37 +482,6 @@ async def test_going_away_tells_each_when_to_come_back() -> None:
         assert len(edge.transport.closed) == 601
         assert set(edge.transport.closed.values()) == {(1001, '{"reconnect_ms":5000}')}
         assert not edge.hub.online
-
-
-# Upgrades.
-
-
-def admit(query: str = "", *offered: str, **headers: str) -> Any:
-    edge = Edge()
-    request = FakeRequest("GET", f"/websocket{query}", headers=headers)
-    return edge.sessions.admit(request, offered)
-
-
-def test_a_token_comes_by_header_or_query() -> None:
-    assert admit(Authorization="Bearer u7").identity.caller == caller(7)
-    assert admit("?a=1&token=u7").identity.caller == caller(7)
-    assert admit("?token=u8", Authorization="Bearer u7").identity.caller == caller(7)
-    assert admit("?a=1").identity is None
-    assert admit().identity is None
-
-
-def test_a_bad_token_is_refused_before_the_upgrade() -> None:
-    with pytest.raises(Unauthorized):
-        admit("?token=nonsense")
-
-
-def test_the_first_subprotocol_that_is_ours_is_taken() -> None:
-    assert (admit().subprotocol, admit().is_msgpack) == (None, False)
-    assert admit("", "other", MSGPACK, JSON).subprotocol == MSGPACK
-    assert admit("", "other", MSGPACK, JSON).is_msgpack
-    assert not admit("", JSON).is_msgpack
-    with pytest.raises(Invalid):
-        admit("", "other")
 
 
 async def test_messages_of_unknown_connections_do_nothing() -> None:

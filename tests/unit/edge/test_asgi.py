@@ -1,0 +1,222 @@
+"""The same routes and sessions over TLS, HTTP/2 and ASGI."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import trio
+import trio_websocket
+
+from tchatd.edge.admission import MSGPACK
+from tchatd.edge.asgi import AsgiRequest, AsgiTransport, TlsSettings, _Connection
+from tchatd.kernel.bitmaps import BitMap
+from tests.support.edge import user_id
+from tests.support.served import Served
+
+
+class Event(msgspec.Struct, tag="event", tag_field="op"):
+    text: str
+
+
+AUTHORIZED = {"Authorization": "Bearer u7"}
+
+
+def client(served: Served, *, http2: bool = True) -> httpx.AsyncClient:
+    assert served.trust is not None
+    return httpx.AsyncClient(
+        base_url=f"https://127.0.0.1:{served.tls_port}",
+        verify=served.trust,
+        http1=not http2,
+        http2=http2,
+        timeout=5,
+    )
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_the_same_routes_are_served(tmp_path: Path, http2: bool) -> None:
+    async with (
+        Served().running(tmp_path) as served,
+        client(served, http2=http2) as http,
+    ):
+        inline = await http.get("/who", headers=AUTHORIZED)
+        later = await http.post("/v1/later", json={"text": "a"}, headers=AUTHORIZED)
+        path = await http.get("/echo/%E0%B8%81%2F?times=2")
+        head = await http.head("/echo/x")
+        missing = await http.get("/nothing")
+        page = await http.get("/docs")
+        socket = await http.get("/websocket")
+
+    assert inline.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+    assert inline.json() == {"text": str(user_id(7))}
+    assert later.json() == {"text": "a"}
+    assert path.json() == {"text": "ก/ก/"}
+    assert (head.content, head.headers["content-length"]) == (b"", "12")
+    assert missing.json()["error"] == "not_found"
+    assert page.headers["content-type"].startswith("text/html")
+    assert socket.status_code == 426
+    for answer in (inline, missing, page):
+        assert "max-age" in answer.headers["strict-transport-security"]
+        assert answer.headers["x-request-id"]
+
+
+async def test_a_body_over_the_limit_is_too_large(tmp_path: Path) -> None:
+    async with (
+        Served().running(tmp_path, body_bytes_max=1_000) as served,
+        client(served) as http,
+    ):
+        answer = await http.post("/say", content=b"x" * 2_000, headers=AUTHORIZED)
+
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(("least", "offered"), [("1.2", "1.1"), ("1.3", "1.2")])
+async def test_older_versions_of_tls_are_refused(
+    tmp_path: Path, least: str, offered: str
+) -> None:
+    async with Served().running(tmp_path, version_min=least) as served:
+        context = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.maximum_version = {
+            "1.1": ssl.TLSVersion.TLSv1_1,
+            "1.2": ssl.TLSVersion.TLSv1_2,
+        }[offered]
+        stream = await trio.open_ssl_over_tcp_stream(
+            "127.0.0.1", served.tls_port, ssl_context=context
+        )
+        with pytest.raises((trio.BrokenResourceError, ssl.SSLError)):
+            await stream.do_handshake()
+
+
+async def test_sessions_over_tls_and_plain_meet(tmp_path: Path) -> None:
+    async with (
+        Served().running(tmp_path) as served,
+        served.websocket("u1", tls=True) as secure,
+        served.websocket("u2", [MSGPACK], tls=True) as packed,
+        served.websocket("u3") as plain,
+    ):
+        assert (await secure.ask("later", 1, text="a"))["result"] == {"text": "a"}
+
+        served.edge.hub.deliver(BitMap([1, 2, 3]), Event("all"))
+        served.edge.hub.flush()
+
+        for socket in (secure, packed, plain):
+            assert await socket.receive() == {"op": "event", "text": "all"}
+
+
+async def test_an_upgrade_is_refused_with_a_problem(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+            async with served.websocket("expired", tls=True):
+                pass
+
+    assert rejected.value.status_code == 401
+    assert json.loads(rejected.value.body or b"")["error"] == "unauthorized"
+
+
+async def test_closes_of_ours_reach_the_client(tmp_path: Path) -> None:
+    async with (
+        Served().running(tmp_path) as served,
+        served.websocket("u1", tls=True) as socket,
+    ):
+        await served.edge.sessions.close_all()
+        code, reason = await socket.closed()
+
+    assert code == 1001
+    assert "reconnect_ms" in json.loads(reason)
+
+
+async def test_a_client_that_goes_is_offline(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        async with served.websocket("u1", tls=True):
+            assert 1 in served.edge.hub.online
+        with trio.fail_after(5):
+            while 1 in served.edge.hub.online:
+                await trio.sleep(0.005)
+    assert served.tls is not None
+    assert served.tls.transport.connections == {}
+
+
+async def test_close_ends_the_server(tmp_path: Path) -> None:
+    served = Served()
+    async with served.running(tmp_path):
+        async with client(served) as http:
+            assert (await http.get("/echo/x")).status_code == 200
+        assert served.tls is not None
+        served.tls.close()
+        await trio.sleep(0.05)
+        with pytest.raises(httpx.TransportError):
+            async with client(served) as http:
+                await http.get("/echo/x")
+
+
+# The transport alone.
+
+
+def transport(**settings: Any) -> AsgiTransport:
+    return AsgiTransport(TlsSettings(certificate_file="", key_file="", **settings))
+
+
+@pytest.mark.parametrize(
+    "limit", [{"queue_bytes_max": 100}, {"queue_messages_max": 10}]
+)
+def test_a_slow_consumer_gets_one_gap_for_what_it_lost(limit: Any) -> None:
+    slow = transport(**limit)
+    state = _Connection(is_msgpack=False)
+    number = slow.opened(state)
+
+    taken = [slow.queue(number, b"x" * 10) for _ in range(15)]
+
+    assert taken == [True] * 10 + [False] + [True] * 4
+    assert list(state.frames) == [b'{"op":"gap"}'] + [b"x" * 10] * 4
+    assert state.size == 12 + 40
+
+
+def test_or_a_slow_consumer_is_closed() -> None:
+    slow = transport(queue_bytes_max=100, slow_consumer="close")
+    state = _Connection(is_msgpack=False)
+    number = slow.opened(state)
+
+    for _ in range(15):
+        slow.queue(number, b"x" * 10)
+
+    assert state.closing == (4008, "slow consumer")
+    assert not state.frames
+
+
+def test_dead_numbers_do_nothing_and_live_ones_are_negative() -> None:
+    one = transport()
+    number = one.opened(_Connection(is_msgpack=False))
+    assert number < 0
+
+    assert one.fan_out([number, -99, 5], b"x") == 1
+    assert not one.close(-99, 1001)
+    assert one.close(number, 1001)
+    assert not one.close(number, 1001)
+    assert not one.queue(number, b"x")
+    one.pause(-99)
+    one.resume(-99)
+
+
+def test_a_request_has_the_raw_path_and_the_first_of_each_header() -> None:
+    request = AsgiRequest(
+        {
+            "method": "GET",
+            "path": "/a/b",
+            "raw_path": b"/a%2Fb?x=1",
+            "query_string": b"x=1",
+            "client": ("192.0.2.1", 5),
+            "headers": [(b"X-A", b"1"), (b"x-a", b"2")],
+        },
+        b"",
+    )
+
+    assert (request.path, request.query) == ("/a%2Fb", "x=1")
+    assert request.header(b"x-a") == b"1"
+    assert request.header(b"x-b") is None
+    assert request.address == "192.0.2.1"
