@@ -60,7 +60,7 @@ from tchatd.app.postgres_process import (
 from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.observe.logging import Logger, get_logger
 from tchatd.stores.postgres.connection import Connection
-from tchatd.stores.postgres.errors import QueryRefused
+from tchatd.stores.postgres.errors import QueryRefused, StartingUp
 
 DATABASE = "tchatd"
 LOG_BYTES_MAX = 16 << 20
@@ -90,6 +90,7 @@ class EmbeddedPostgres:
     user: whom root hands the server to; see `choose_account`.
     binaries: a folder with `postgres` and `initdb`; see `find_binaries`.
     options: further settings of the server, over the ones chosen here.
+    start_s: longest wait for the server to say anything; recovery takes what it takes.
     restarts_max: more deaths than that within `restart_window_s`, and `run` raises.
     """
 
@@ -103,7 +104,7 @@ class EmbeddedPostgres:
         shared_buffers_mib: int = 128,
         max_wal_mib: int = 1024,
         options: Mapping[str, str] | None = None,
-        start_s: float = 300.0,
+        start_s: float = 60.0,
         stop_s: float = 30.0,
         health_interval_s: float = 10.0,
         health_timeout_s: float = 10.0,
@@ -305,24 +306,33 @@ class EmbeddedPostgres:
         return PostgresProcess(child.pid, child)
 
     async def _becomes_ready(self, process: PostgresProcess) -> bool:
-        """Wait until the server takes connections; False when it died instead."""
-        wait_s = 0.01
-        with trio.move_on_after(self._start_s):
+        """Wait until the server takes connections; False when it died instead.
+
+        However long recovery takes, it is not cut short: it would only begin again.
+        """
+        wait_s, recovering = 0.01, False
+        with trio.move_on_after(self._start_s) as patience:
             while process.status is None:
                 try:
                     await self._check("postgres")
+                except StartingUp:
+                    if not recovering:
+                        self._log.info("server is recovering", pid=process.pid)
+                    recovering = True
+                    patience.deadline = trio.current_time() + self._start_s
                 except Unavailable:
-                    await trio.sleep(wait_s)
-                    wait_s = min(wait_s * 1.5, 0.5)
-                    continue
+                    pass  # It has no socket yet.
                 except QueryRefused as error:
                     raise PostgresRefused(f"PostgreSQL refuses us: {error}") from error
-                self._healthy = True
-                self._log.info("server up", pid=process.pid)
-                return True
+                else:
+                    self._healthy = True
+                    self._log.info("server up", pid=process.pid)
+                    return True
+                await trio.sleep(wait_s)
+                wait_s = min(wait_s * 1.5, 0.5)
             return False
         raise PostgresRefused(
-            f"PostgreSQL was not ready within {self._start_s:g} s: {self._last_words()}"
+            f"PostgreSQL was not there within {self._start_s:g} s: {self._last_words()}"
         )
 
     async def _ensure_database(self) -> None:

@@ -22,6 +22,10 @@ class ConnectionLost(Unavailable):
     code = "store-unreachable"
 
 
+class StartingUp(ConnectionLost):
+    """The server is there, and recovering or shutting down; it says so by itself."""
+
+
 class PoolFull(Unavailable):
     """Every connection is in use, and the wait for one was too long or not begun."""
 
@@ -106,6 +110,8 @@ def translate(error: psycopg.Error) -> Exception:
             return StatementTimeout("The store took too long")
         case e.LockNotAvailable():
             return LockNotAvailable("The store is busy with the same rows")
+        case e.CannotConnectNow():
+            return StartingUp("The store is starting")
         case e.DataError():
             return ValueRefused()
     sqlstate = error.sqlstate
@@ -123,10 +129,8 @@ _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
 """Connection exceptions, insufficient resources (too many clients, disk full, out of
 memory), errors of the system (I/O). https://www.postgresql.org/docs/18/errcodes-appendix.html
 """
-_UNAVAILABLE = frozenset(
-    {"57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "25006"}
-)
-"""Shutdown, crash of another backend, starting up, idle session or transaction ended by
+_UNAVAILABLE = frozenset({"57P01", "57P02", "57P05", "25P03", "25P04", "25006"})
+"""Shutdown, crash of another backend, idle session or transaction ended by
 a timeout, read-only (a standby after a fail-over)."""
 
 _WITH_VALUES = (e.IntegrityError, e.DataError)

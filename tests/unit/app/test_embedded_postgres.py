@@ -20,6 +20,7 @@ from tchatd.app.postgres_install import PostgresRefused
 from tchatd.app.postgres_process import processes_in
 from tchatd.kernel.errors import Unavailable
 from tchatd.stores.postgres.connection import Connection
+from tchatd.stores.postgres.errors import StartingUp
 from tests.support.postgres import kill, open_folder, own_server
 
 pytestmark = pytest.mark.service
@@ -97,7 +98,7 @@ async def until_restarted(server: EmbeddedPostgres, times: int) -> None:
 
 async def test_an_empty_folder_becomes_a_durable_server() -> None:
     with open_folder() as parent:
-        folder = parent / "postgres"
+        folder = parent / "with spaces" / "post'gres"
         async with own_server(folder, options={}) as server:
             assert server.statistics().healthy
             await server.check()
@@ -245,6 +246,34 @@ async def test_one_that_keeps_dying_is_given_up_with_its_last_words(
     said = await refusal(server)
     assert "died 3 times" in said
     assert "shared_buffers" in said
+
+
+async def test_recovery_is_not_cut_short(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_s = trio.current_time()
+    check = EmbeddedPostgres._check
+
+    async def recovering(self: EmbeddedPostgres, database: str) -> None:
+        if trio.current_time() - begun_s < 1.0:
+            raise StartingUp
+        await check(self, database)
+
+    monkeypatch.setattr(EmbeddedPostgres, "_check", recovering)
+    async with own_server(folder, start_s=0.7) as server:
+        assert server.statistics().restarts == 0
+
+
+async def test_a_server_that_says_nothing_is_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(self: EmbeddedPostgres, database: str) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(EmbeddedPostgres, "_check", silent)
+    said = await refusal(EmbeddedPostgres(folder, start_s=0.2))
+    assert "not there within 0.2 s" in said
+    assert processes_in(folder / "data") == {}
 
 
 async def test_two_cannot_run_in_one_folder(folder: Path) -> None:

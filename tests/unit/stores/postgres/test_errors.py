@@ -17,7 +17,7 @@ from tchatd.stores.postgres.errors import translate, translated
         (e.ConnectionTimeout("connection timeout expired"), errors.ConnectionLost),
         (e.AdminShutdown(), errors.ConnectionLost),
         (e.CrashShutdown(), errors.ConnectionLost),
-        (e.CannotConnectNow(), errors.ConnectionLost),
+        (e.CannotConnectNow(), errors.StartingUp),
         (e.TooManyConnections(), errors.ConnectionLost),
         (e.DiskFull(), errors.ConnectionLost),
         (e.IoError(), errors.ConnectionLost),
