@@ -21,7 +21,7 @@ from tchatd.edge.session import SessionSettings
 from tchatd.kernel.routing import Access, Context, Operation
 from tchatd_ext.gateway import Gateway
 from tests.support.certificates import make_certificate
-from tests.support.edge import Edge, Json
+from tests.support.edge_fakes import Edge, Json
 
 
 class Say(msgspec.Struct, frozen=True):

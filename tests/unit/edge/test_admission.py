@@ -10,7 +10,7 @@ from tchatd.edge import admission
 from tchatd.edge.admission import JSON, MSGPACK, bearer_token, query_token
 from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.errors import Invalid, Unauthorized
-from tests.support.edge import FakeAuthenticator, FakeRequest, caller
+from tests.support.edge_fakes import FakeAuthenticator, FakeRequest, caller
 
 
 def admit(query: str = "", *offered: str, **headers: str) -> Any:

@@ -16,7 +16,7 @@ import trio_websocket
 from tchatd.edge.admission import MSGPACK
 from tchatd.edge.asgi import AsgiRequest, AsgiTransport, TlsSettings, _Connection
 from tchatd.kernel.bitmaps import BitMap
-from tests.support.edge import user_id
+from tests.support.edge_fakes import user_id
 from tests.support.served import Served
 
 

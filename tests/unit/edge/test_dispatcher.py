@@ -26,7 +26,7 @@ from tchatd.kernel.errors import NotFound, RateLimited, Unavailable
 from tchatd.kernel.routing import Access, Context, Limit, Operation
 from tchatd.observe import logging
 from tchatd.observe.metrics import Metrics
-from tests.support.edge import caller
+from tests.support.edge_fakes import caller
 
 
 class Ask(msgspec.Struct):

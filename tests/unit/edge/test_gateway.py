@@ -14,7 +14,7 @@ import trio_websocket
 from tchatd.edge.admission import JSON, MSGPACK
 from tchatd.edge.session import SessionSettings
 from tchatd.kernel.bitmaps import BitMap
-from tests.support.edge import caller, user_id
+from tests.support.edge_fakes import caller, user_id
 from tests.support.served import Served
 
 

@@ -23,7 +23,7 @@ from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Access, Context, Limit, Operation, Reply
 from tchatd.observe.metrics import Metrics
 from tchatd.stores.memory.idempotency import MemoryIdempotencyStore
-from tests.support.edge import FakeAuthenticator, FakeRequest, user_id
+from tests.support.edge_fakes import FakeAuthenticator, FakeRequest, user_id
 
 KEYS = Keys.of_one_secret(bytes(32))
 

@@ -12,7 +12,7 @@ from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.session import Session
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.observe.metrics import Metrics
-from tests.support.edge import FakeTransport, caller
+from tests.support.edge_fakes import FakeTransport, caller
 
 
 class Event(msgspec.Struct, tag="event", tag_field="op"):

@@ -20,7 +20,7 @@ from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.errors import Conflict, NotFound
 from tchatd.kernel.routing import Access, Operation
 from tchatd.observe.metrics import Metrics
-from tests.support.edge import Edge, FakeAuthenticator, FakeRequest
+from tests.support.edge_fakes import Edge, FakeAuthenticator, FakeRequest
 
 
 class Content(msgspec.Struct, frozen=True):

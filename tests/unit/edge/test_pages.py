@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 
 from tchatd.edge.pages import PAGE_BYTES_MAX, Pages, quart_app
 from tchatd.edge.problems import TooLarge
-from tests.support.edge import FakeRequest
+from tests.support.edge_fakes import FakeRequest
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from tchatd.domains.auth.models import Identity
 from tchatd.edge import ports
 from tchatd.edge.asgi import AsgiRequest, AsgiTransport
 from tchatd_ext.gateway import Gateway, Request
-from tests.support.edge import FakeAuthenticator, FakeDirectory, FakeTransport
+from tests.support.edge_fakes import FakeAuthenticator, FakeDirectory, FakeTransport
 
 
 def _checked_by_mypy(

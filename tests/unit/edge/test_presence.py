@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tchatd.edge.presence import PresenceSettings
-from tests.support.edge import Edge, Json, user_id
+from tests.support.edge_fakes import Edge, Json, user_id
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from tchatd.edge.http import HttpEndpoint
 from tchatd.edge.ports import Response
 from tchatd.kernel.clock import ManualClock
 from tchatd.observe.metrics import Metrics
-from tests.support.edge import FakeAuthenticator, FakeRequest
+from tests.support.edge_fakes import FakeAuthenticator, FakeRequest
 
 
 class World:

@@ -17,7 +17,7 @@ from tchatd.edge.session import SessionSettings
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import NotFound
 from tchatd.kernel.routing import Access, Context, Operation, Reply
-from tests.support.edge import Edge, Json, caller, user_id
+from tests.support.edge_fakes import Edge, Json, caller, user_id
 
 
 class Say(msgspec.Struct, frozen=True):
