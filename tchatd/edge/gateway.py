@@ -78,7 +78,6 @@ class GatewayTask:
             hub.add_lane(lane)
         self._closing = trio.Event()
         self._finished = trio.Event()
-        self._websockets: set[int] = set()
         self._unanswered = 0
 
     async def run(
@@ -192,7 +191,6 @@ class GatewayTask:
             msgpack=admission.is_msgpack,
         )
         if accepted:
-            self._websockets.add(connection)
             lane = self._lanes[admission.is_msgpack]
             self._sessions.open(lane, connection, request.address, identity)
 
@@ -201,7 +199,6 @@ class GatewayTask:
         self._gateway.respond(connection, answer.status, answer.headers, answer.body)
 
     def _closed(self, connection: int) -> None:
-        self._websockets.discard(connection)
         self._sessions.closed(connection)
         self._check_finished()
 
@@ -221,5 +218,8 @@ class GatewayTask:
         await self._finished.wait()
 
     def _check_finished(self) -> None:
-        if self._closing.is_set() and not self._websockets and not self._unanswered:
+        """While draining: whether every WebSocket is closed and request answered."""
+        if not self._closing.is_set() or self._unanswered:
+            return
+        if self._gateway.statistics()["websockets"] == 0:
             self._finished.set()
