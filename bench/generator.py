@@ -7,6 +7,7 @@ is read at these two moments.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ class Generator:
     """One process of the load generator; use as a context manager.
 
     sample: read at `start` and at `end`; `used` is the difference, by name.
+    The result has `others_share`: what anything else than these servers and the
+    generator took of the machine's CPU meanwhile. Far from 0, it spoils the run.
     """
 
     def __init__(
@@ -74,14 +77,19 @@ class Generator:
         """Runs until the result. Raises: Failed, when there is none."""
         assert self._process.stdout is not None
         before: Costs = {}
+        busy_s = 0.0
         for line in self._process.stdout:
             event = json.loads(line)
             if event["event"] == "start":
-                before = self._sample()
+                before, busy_s = self._sample(), processes.machine_busy_s()
             elif event["event"] == "end":
-                after = self._sample()
+                after, busy_s = self._sample(), processes.machine_busy_s() - busy_s
                 self.used = {key: after[key] - before.get(key, 0.0) for key in after}
             elif event["event"] == "result":
+                own_s = sum(self.used.values())
+                own_s += event.get("cpu_window_s", event["cpu_s"])
+                cpus_s = event["seconds"] * (os.cpu_count() or 1)
+                event["others_share"] = round(max(0.0, busy_s - own_s) / cpus_s, 4)
                 self.result = event
                 return self.result
         status = self._process.wait()

@@ -60,6 +60,14 @@ def cpu_s(pids: Iterable[int], *, with_ended_children: bool = False) -> float:
     return ticks / TICKS_A_SECOND
 
 
+def machine_busy_s() -> float:
+    """CPU seconds that all processes have used since the machine started, and those
+    that the hypervisor has taken away."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+    user, nice, system, _idle, _waiting, irq, softirq, stolen = map(int, fields)
+    return (user + nice + system + irq + softirq + stolen) / TICKS_A_SECOND
+
+
 def memory_bytes(pid: int) -> dict[str, int]:
     """rss and pss, in bytes."""
     sizes = {}

@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+OTHERS_SHARE_MAX = 0.1  # of all CPUs: the kernel's own work stays below
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = (
     *("trio", "hypercorn", "quart", "quart-trio", "trio-websocket", "cython"),
@@ -84,7 +85,8 @@ class Report:
         self._settings = settings
         self._figures: dict[str, dict[str, Any]] = {}
         self._runs: list[dict[str, Any]] = []
-        self.notes: list[str] = []
+        self._disturbed = 0
+        self._others_share_max = 0.0
 
     def add(
         self,
@@ -112,6 +114,18 @@ class Report:
     def keep(self, **run: Any) -> None:
         """The raw result of one run."""
         self._runs.append(run)
+        share = run.get("others_share", 0.0)
+        if share > OTHERS_SHARE_MAX:
+            self._disturbed += 1
+            self._others_share_max = max(self._others_share_max, share)
+
+    def notes(self) -> list[str]:
+        if not self._disturbed:
+            return []
+        return [
+            f"{self._disturbed} of {len(self._runs)} runs were disturbed: other"
+            f" processes took up to {self._others_share_max:.0%} of the CPUs"
+        ]
 
     def figures(self) -> dict[str, dict[str, Any]]:
         done = {}
@@ -138,7 +152,7 @@ class Report:
             "seed": self._seed,
             "settings": self._settings,
             "figures": self.figures(),
-            "notes": self.notes,
+            "notes": self.notes(),
             "runs": self._runs,
         }
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -159,7 +173,7 @@ class Report:
                 f"  {what:<58} {row['median']:>12,.6g} {row['unit']:<14}"
                 f" p99 {row['p99']:,.6g}{target}{verdict}"
             )
-        lines.extend(f"  note: {note}" for note in self.notes)
+        lines.extend(f"  note: {note}" for note in self.notes())
         return "\n".join(lines)
 
 
