@@ -11,7 +11,10 @@ from tchatd.journal.record import BLOCK_BYTES, encode_batch, encode_mark
 from tchatd.journal.segment import Segment, encode_header
 from tchatd.journal.spares import RETRY_S_MAX, RETRY_S_MIN
 from tchatd.kernel.clock import Clock
+from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import BATCH_BUCKETS, LATENCY_BUCKETS_S, Metrics
+
+_log = get_logger("journal")
 
 
 class Batch:
@@ -87,6 +90,8 @@ class Committer:
             except NoSpace:
                 # Preallocated and yet no space: the file system copies on write, or
                 # is thinly provisioned. The batch is kept, nothing more is taken.
+                if not self.stalled:
+                    _log.error("no space for a batch in a preallocated file")
                 self.stalled = True
                 self._on_stalled()
                 await trio.sleep(retry_s)

@@ -49,9 +49,12 @@ from tchatd.journal.segment import (
 )
 from tchatd.journal.spares import Spares
 from tchatd.kernel.clock import Clock, SystemClock
+from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 
 __all__ = ["Journal", "JournalStatistics", "LocalJournal"]
+
+_log = get_logger("journal")
 
 RETRY_AFTER_S = 5  # told to a caller that is refused; how long a flush may take
 
@@ -143,6 +146,11 @@ class LocalJournal:
             "Position of the last durable record",
             lambda: self._durable_position,
         )
+        metrics.gauge(
+            "journal_no_space",
+            "1 while the disk is too full for the journal's next file",
+            lambda: float(self._has_no_space),
+        )
 
     @property
     def next_position(self) -> int:
@@ -151,6 +159,11 @@ class LocalJournal:
     @property
     def durable_position(self) -> int:
         return self._durable_position
+
+    @property
+    def _has_no_space(self) -> bool:
+        spares = self._spares
+        return self._committer.stalled or (spares is not None and spares.no_space)
 
     # Appending
 
@@ -299,6 +312,11 @@ class LocalJournal:
         self._marked = self._ended_cleanly = tail.marked
         if tail.torn is not None:
             self._torn_records = tail.torn.record_count
+            _log.warning(
+                "the journal's tail was torn and is cut; nobody was told of it",
+                first_position=tail.torn.first_position,
+                records=tail.torn.record_count,
+            )
 
     def _replay(
         self, needed: list[SegmentFile], tail: Tail | None, after: int
@@ -459,8 +477,7 @@ class LocalJournal:
             sync_count=self._committer.sync_count,
             last_sync_at_ms=self._committer.last_sync_at_ms,
             last_sync_s=self._committer.last_sync_s,
-            no_space=self._committer.stalled
-            or (spares is not None and spares.no_space),
+            no_space=self._has_no_space,
             torn_records=self._torn_records,
             ended_cleanly=self._ended_cleanly,
             batch_records=self._committer.batch_records.cumulative(),

@@ -19,7 +19,11 @@ import trio
 from tchatd.journal.disk import NO_SPACE_ERRORS, Disk, NoSpace
 from tchatd.journal.errors import JournalFailed
 from tchatd.journal.segment import SPARE_PREFIX
+from tchatd.observe.logging import get_logger
 
+_log = get_logger("journal")
+
+# Not two made ahead: then a retired file would always come too late to be used again.
 SPARES_MAX = 2  # ready at once; what is retired beyond is removed
 RETRY_S_MIN = 0.1
 RETRY_S_MAX = 5.0
@@ -45,6 +49,7 @@ class Spares:
         self._ready: deque[Spare] = deque()
         self._retired: deque[Path] = deque()
         self._wanted = trio.Event()
+        self._retired_one = trio.Event()
         self._left_over = deque(self._find_left_over())
         self._number = 1 + max(map(_number_of, self._left_over), default=0)
         self.no_space = False
@@ -76,6 +81,7 @@ class Spares:
         """A segment whose records are all in the store, and that nobody has open."""
         self._retired.append(path)
         self._wanted.set()
+        self._retired_one.set()
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -87,28 +93,29 @@ class Spares:
         """
         retry_s = RETRY_S_MIN
         while True:
-            self._wanted = trio.Event()
+            self._wanted, self._retired_one = trio.Event(), trio.Event()
             try:
                 await self._tidy()
-                self.no_space = False
+                self._note(no_space=False)
                 retry_s = RETRY_S_MIN
             except NoSpace:
-                self.no_space = True
+                self._note(no_space=True)
                 retry_s = min(2 * retry_s, RETRY_S_MAX)
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             if self.no_space:
-                # Also a retired segment would help, so both are waited for.
+                # One more retired segment would help too; being asked would not.
                 with trio.move_on_after(retry_s):
-                    await self._wanted_again()
+                    await self._retired_one.wait()
             else:
                 await self._wanted.wait()
 
-    async def _wanted_again(self) -> None:
-        """Until a segment is retired; being asked for a spare is no news now."""
-        while not self._retired:
-            self._wanted = trio.Event()
-            await self._wanted.wait()
+    def _note(self, *, no_space: bool) -> None:
+        if no_space and not self.no_space:
+            _log.error("no space for the journal's next file", folder=str(self._folder))
+        if self.no_space and not no_space:
+            _log.info("there is space again for the journal")
+        self.no_space = no_space
 
     async def _tidy(self) -> None:
         while self._retired:

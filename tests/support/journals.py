@@ -12,6 +12,7 @@ from typing import TypedDict
 import trio
 
 from tchatd.journal.disk import Buffer
+from tchatd.journal.errors import JournalFull
 from tchatd.journal.journal import LocalJournal
 from tchatd.journal.record import BLOCK_BYTES
 
@@ -123,6 +124,15 @@ def read_back(folder: Path, after: int = 0) -> list[tuple[int, bytes]]:
         journal.close()
 
 
+async def append(journal: LocalJournal, payload: bytes) -> int:
+    """Wait while the next file is in the making: these segments are tiny."""
+    while True:
+        try:
+            return journal.append(payload)
+        except JournalFull:
+            await trio.sleep(0.001)
+
+
 async def fill(
     folder: Path, batches: Sequence[Sequence[bytes]], *, clean: bool, after: int = 0
 ) -> LocalJournal:
@@ -136,7 +146,7 @@ async def fill(
         for payloads in batches:
             position = 0
             for payload in payloads:
-                position = journal.append(payload)
+                position = await append(journal, payload)
             await durable.reached(position)
         if clean:
             journal.close()

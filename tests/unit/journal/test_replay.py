@@ -229,6 +229,13 @@ async def test_a_torn_batch_is_cut_or_whole_and_nothing_else_changes(
     if file.header.first_position == len(numbered(batches)) + 1:
         before = after[:BLOCK_BYTES] + bytes(len(after) - BLOCK_BYTES)
     mixed = bytearray(before)
+    if source.random() < 0.5:  # of a recycled file, with its former life behind the end
+        last = max((end for _, end, _ in extents(file)[:-1]), default=BLOCK_BYTES)
+        stale = b"".join(encode_batch(file.header.salt + 2, 1, [b"stale" * 999]))
+        for start in range(
+            -(-last // BLOCK_BYTES) * BLOCK_BYTES, len(mixed), len(stale)
+        ):
+            mixed[start : start + len(stale)] = stale[: len(mixed) - start]
     arrived = source.choice((0.05, 0.5, 0.95))
     for start in range(BLOCK_BYTES, len(after), SECTOR_BYTES):
         if source.random() < arrived:
