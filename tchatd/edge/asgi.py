@@ -194,6 +194,7 @@ class AsgiServer:
         for lane in self._lanes:
             hub.add_lane(lane)
         self._closing = trio.Event()
+        self._config: _TlsConfig | None = None
 
     async def run(
         self,
@@ -206,7 +207,7 @@ class AsgiServer:
         Raises:
             OSError, ssl.SSLError: the certificate or key can't be read.
         """
-        config = _config(self._settings, listeners)
+        config = self._config = _config(self._settings, listeners)
         async with trio.open_nursery() as nursery:
             await nursery.start(
                 lambda task_status: hypercorn.trio.serve(
@@ -226,6 +227,15 @@ class AsgiServer:
         transports calls.
         """
         self._closing.set()
+
+    def reload_certificate(self) -> None:
+        """Read certificate and key again; handshakes from now on use them.
+
+        Raises:
+            OSError, ssl.SSLError: they can't be read; the ones before stay.
+        """
+        if self._config is not None:
+            self._config.reload_certificate()
 
     async def __call__(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
@@ -294,7 +304,8 @@ class AsgiServer:
         number = self.transport.opened(state)
         try:
             lane = self._lanes[admission.is_msgpack]
-            self._sessions.open(lane, number, request.address, identity)
+            address = self._endpoint.address_of(request)
+            self._sessions.open(lane, number, address, identity)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, number, state, receive, nursery)
                 await self._write(state, send)
@@ -366,15 +377,24 @@ class _TlsConfig(Config):
     """hypercorn's, with the least version of TLS from the settings."""
 
     version_min = ssl.TLSVersion.TLSv1_2
+    context: ssl.SSLContext | None = None
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
-        context = super().create_ssl_context()
-        if context is not None:
-            context.minimum_version = self.version_min
-        return context
+        self.context = super().create_ssl_context()
+        if self.context is not None:
+            self.context.minimum_version = self.version_min
+        return self.context
+
+    def reload_certificate(self) -> None:
+        assert self.certfile is not None
+        # Tried on another context first: a pair that does not fit would break ours.
+        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trial.load_cert_chain(self.certfile, self.keyfile)
+        if self.context is not None:
+            self.context.load_cert_chain(self.certfile, self.keyfile)
 
 
-def _config(settings: TlsSettings, listeners: Sequence[socket]) -> Config:
+def _config(settings: TlsSettings, listeners: Sequence[socket]) -> _TlsConfig:
     config = _TlsConfig()
     config.version_min = (
         ssl.TLSVersion.TLSv1_3

@@ -161,7 +161,8 @@ class GatewayTask:
                     connection, request, admission, cast("Identity | None", identity)
                 )
                 return
-            context = Context(self._dispatcher.request_ids.next(), request.address)
+            address = self._endpoint.address_of(request)
+            context = Context(self._dispatcher.request_ids.next(), address)
             awaited = self._dispatcher.wait(
                 cast("Awaitable[Identity]", identity), "connect", context
             )
@@ -192,7 +193,8 @@ class GatewayTask:
         )
         if accepted:
             lane = self._lanes[admission.is_msgpack]
-            self._sessions.open(lane, connection, request.address, identity)
+            address = self._endpoint.address_of(request)
+            self._sessions.open(lane, connection, address, identity)
 
     def _refuse(self, connection: int, request: Request, error: DomainError) -> None:
         answer = self._endpoint.refuse(request, error)

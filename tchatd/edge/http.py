@@ -20,6 +20,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from tchatd.edge.addresses import ClientAddresses
 from tchatd.edge.admission import bearer_token
 from tchatd.edge.commands import CommandDecoder
 from tchatd.edge.dispatcher import (
@@ -68,9 +69,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """allowed_origins: of browsers that may call (CORS); `*` for all of them."""
+    """allowed_origins: of browsers that may call (CORS); `*` for all of them.
+
+    trusted_proxies: addresses and networks whose `X-Forwarded-For` is believed.
+    """
 
     allowed_origins: frozenset[str] = frozenset()
+    trusted_proxies: tuple[str, ...] = ()
     address_per_minute: float = 6_000.0
     address_burst: int = 2_000
     user_per_minute: float = 3_000.0
@@ -133,6 +138,7 @@ class HttpEndpoint:
             keys_max=settings.buckets_max,
             now=now,
         )
+        self.address_of = ClientAddresses(settings.trusted_proxies).of
         self._outstanding: dict[_Exchange, None] = {}
         self.table: RouteTable[Route] = RouteTable(
             Route(entry)
@@ -161,7 +167,7 @@ class HttpEndpoint:
     def handle(self, request: HttpRequest) -> Response | Deferred[Response]:
         """Answer now, or by a `Deferred` that never fails."""
         started_s = time.perf_counter()
-        context = Context(self._request_id(request), request.address)
+        context = Context(self._request_id(request), self.address_of(request))
         route: Route | None = None
         try:
             refuse_after(self._addresses.take(address_key(context.address)))
@@ -253,7 +259,7 @@ class HttpEndpoint:
 
     def refuse(self, request: HttpRequest, error: DomainError) -> Response:
         """The problem, for a request that is none of a route's."""
-        context = Context(self._request_id(request), request.address)
+        context = Context(self._request_id(request), self.address_of(request))
         return self.refused(error, None, request, context, 0.0)
 
     def as_refusal(

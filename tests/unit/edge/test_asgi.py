@@ -16,6 +16,7 @@ import trio_websocket
 from tchatd.edge.admission import MSGPACK
 from tchatd.edge.asgi import AsgiRequest, AsgiTransport, TlsSettings, _Connection
 from tchatd.kernel.bitmaps import BitMap
+from tests.support.certificates import make_certificate
 from tests.support.edge_fakes import user_id
 from tests.support.served import Served
 
@@ -151,6 +152,28 @@ async def test_close_ends_the_server(tmp_path: Path) -> None:
         served.tls.close()
         await trio.sleep(0.05)
         with pytest.raises(httpx.TransportError):
+            async with client(served) as http:
+                await http.get("/echo/x")
+
+
+async def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        old = served.trust
+        (tmp_path / "tls.key").write_text("nonsense")
+        assert served.tls is not None
+        with pytest.raises(ssl.SSLError):
+            served.tls.reload_certificate()
+        async with client(served) as http:
+            assert (await http.get("/echo/x")).status_code == 200
+
+        certificate, _ = make_certificate(tmp_path)
+        served.tls.reload_certificate()
+
+        served.trust = ssl.create_default_context(cafile=str(certificate))
+        async with client(served) as http:
+            assert (await http.get("/echo/x")).status_code == 200
+        served.trust = old
+        with pytest.raises(httpx.ConnectError):
             async with client(served) as http:
                 await http.get("/echo/x")
 
