@@ -6,7 +6,6 @@ waiting for it needs no polling.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from tchatd.app.console_client import ConsoleClient
 
 START_S = 60.0
 STOP_S = 40.0
@@ -130,20 +131,9 @@ class Daemon:
                 self._log.close()
 
     def console(self, *words: str) -> Any:
-        """The answer of one console command, read from its JSON."""
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "tchatd", "console", "--data", self.data),
-                *("--json", *words),
-            ],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        return json.loads(done.stdout)
+        """The result of one console command."""
+        with ConsoleClient(self.data / "console.sock") as client:
+            return client.ask(words[0], words[1:])
 
     def postgres_pid(self) -> int:
         """The private server's postmaster. Raises FileNotFoundError without one."""
