@@ -14,6 +14,7 @@ from tests.support.settings import ROOMY
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
+CONFIG = ROOT / "tests/contract/schemathesis.toml"
 EXAMPLES = os.environ.get("TCHATD_SCHEMATHESIS_EXAMPLES", "40")
 
 
@@ -24,7 +25,8 @@ async def test_the_daemon_does_what_its_description_says() -> None:
         async with sign_in(daemon, "+66811111111") as person:
             done = subprocess.run(
                 [
-                    *(sys.executable, "-m", "schemathesis.cli", "run"),
+                    *(sys.executable, "-m", "schemathesis.cli"),
+                    *("--config-file", str(CONFIG), "run"),
                     f"{daemon.url}/openapi.json",
                     *("--url", daemon.url, "--seed", "20261124"),
                     *(
@@ -34,11 +36,10 @@ async def test_the_daemon_does_what_its_description_says() -> None:
                         "examples,coverage,fuzzing",
                     ),
                     *("--header", f"Authorization: Bearer {person.access_token}"),
-                    *("--checks", "all"),
                     *("--exclude-path", "/auth/logout"),
                     *("--exclude-path-regex", "^/auth/sessions"),
                 ],
-                cwd=ROOT,
+                cwd=daemon.folder,
                 capture_output=True,
                 text=True,
                 timeout=600,
