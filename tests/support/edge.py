@@ -1,222 +1,169 @@
-"""Owns fakes around the edge: tokens, users, a transport that remembers."""
+"""Owns a gateway on loopback for tests: pumped by hand, with blocking raw clients."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+import base64
+import select
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
-from uuid import UUID
 
-import msgspec
-import trio
+from tchatd_ext.frame_py import encode
+from tchatd_ext.gateway import CLOSED, MESSAGE, REQUEST, Frame, Gateway, Request
 
-from tchatd.domains.auth.errors import TokenExpired, TokenRefused
-from tchatd.domains.auth.models import Identity
-from tchatd.edge.dispatcher import Dispatcher, DispatcherSettings
-from tchatd.edge.hub import Hub, Lane
-from tchatd.edge.presence import Presence, PresenceSettings
-from tchatd.edge.session import Sessions, SessionSettings
-from tchatd.kernel.clock import ManualClock
-from tchatd.kernel.routing import Caller, Operation
-from tchatd.observe.metrics import Metrics
+MASK = b"\x01\x02\x03\x04"
+KEY = base64.b64encode(bytes(range(16)))
+UPGRADE = (
+    b"GET /websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n"
+) % KEY
+GAP_JSON = Frame(b'{"op":"gap"}')
+GAP_MSGPACK = Frame(b"\x81\xa2op\xa3gap", binary=True)
+WAIT_S = 5.0
 
-Json = dict[str, Any]
-
-
-def user_id(number: int) -> UUID:
-    return UUID(int=(0x4000_8000 << 64) + number, version=4)
+Event = tuple[Any, ...]
 
 
-def caller(number: int, session: int = 1) -> Caller:
-    return Caller(user_id(number), number, UUID(int=number * 1000 + session, version=4))
+def readable(descriptor: int, wait_s: float) -> bool:
+    """Whether a read would not block; select() ends at descriptor 1,024."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(wait_s * 1000))
 
 
-class FakeAuthenticator:
-    """Tokens are `u<number>` and `u<number>s<session>`; `expired` has ended.
+class Client:
+    """A raw socket; what it reads is pumped through the gateway first."""
 
-    slow: users whose look-up waits for its event.
-    """
+    def __init__(self, edge: Edge, receive_bytes: int = 0) -> None:
+        self._edge = edge
+        self.socket = socket.socket()
+        if receive_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.connect(edge.address)
+        self.socket.settimeout(WAIT_S)
+        self.read = b""
 
-    def __init__(self, clock: ManualClock, token_s: int = 900) -> None:
-        self._clock = clock
-        self._token_s = token_s
-        self.slow: dict[int, trio.Event] = {}
+    def send(self, data: bytes) -> Client:
+        self.socket.sendall(data)
+        return self
 
-    def authenticate(self, token: str) -> Identity | Awaitable[Identity]:
-        if token == "expired":
-            raise TokenExpired
-        if not token.startswith("u"):
-            raise TokenRefused
-        number, _, session = token[1:].partition("s")
-        expires_ms = self._clock.now_ms() + self._token_s * 1000
-        identity = Identity(caller(int(number), int(session or 1)), expires_ms)
-        event = self.slow.get(int(number))
-        return identity if event is None else _later(event, identity)
+    def frame(self, opcode: int, payload: bytes = b"", **options: Any) -> Client:
+        return self.send(encode(opcode, payload, mask=MASK, **options))
 
+    def receive(self, until: Callable[[bytes], bool]) -> bytes:
+        """Pump and read until `until` holds of all that was read, or the end."""
+        deadline = time.monotonic() + WAIT_S
+        while not until(self.read):
+            assert time.monotonic() < deadline, self.read[-200:]
+            if not readable(self.socket.fileno(), 0):
+                self._edge.turn(0.01)
+                continue
+            data = self.socket.recv(1 << 20)
+            if not data:
+                break
+            self.read += data
+        read, self.read = self.read, b""
+        return read
 
-async def _later(event: trio.Event, identity: Identity) -> Identity:
-    await event.wait()
-    return identity
+    def receive_head(self) -> bytes:
+        return self.receive(lambda data: b"\r\n\r\n" in data)
 
+    def receive_size(self, size: int) -> bytes:
+        return self.receive(lambda data: len(data) >= size)
 
-class FakeDirectory:
-    """Users 1 to `count` exist."""
+    def receive_end(self) -> bytes:
+        """Everything until the gateway's FIN; a reset counts as the end."""
+        try:
+            return self.receive(lambda data: False)
+        except ConnectionResetError:
+            read, self.read = self.read, b""
+            return read
 
-    def __init__(self, count: int = 10_000) -> None:
-        self._numbers = {user_id(number): number for number in range(1, count + 1)}
-
-    def cached_id(self, number: int) -> UUID | None:
-        return user_id(number)
-
-    async def numbers_of(self, ids: Sequence[UUID]) -> Mapping[UUID, int]:
-        await trio.lowlevel.checkpoint()
-        return {id: self._numbers[id] for id in ids if id in self._numbers}
-
-
-class FakeRequest:
-    def __init__(
-        self,
-        method: str = "GET",
-        target: str = "/",
-        body: bytes | Json | None = None,
-        headers: Mapping[str, str] | None = None,
-        address: str = "192.0.2.1",
-    ) -> None:
-        self.method = method
-        self.path, _, self.query = target.partition("?")
-        self.address = address
-        self._headers = {
-            name.lower().encode(): value.encode()
-            for name, value in (headers or {}).items()
-        }
-        if isinstance(body, dict):
-            self.body = msgspec.json.encode(body)
-            self._headers.setdefault(b"content-type", b"application/json")
-        else:
-            self.body = body or b""
-
-    def header(self, name: bytes, /) -> bytes | None:
-        return self._headers.get(name)
-
-
-class FakeTransport:
-    """Keeps what was queued for each connection until `flush`, then as sent."""
-
-    def __init__(self) -> None:
-        self.queued: dict[int, list[bytes]] = {}
-        self.sent: dict[int, list[bytes]] = {}
-        self.closed: dict[int, tuple[int, str]] = {}
-        self.paused: set[int] = set()
-        self.known: set[int] = set()
-        self.flushes = 0
-
-    def queue(self, connection: int, frame: bytes, /) -> bool:
-        if connection in self.closed:
-            return False
-        self.queued.setdefault(connection, []).append(frame)
-        return True
-
-    def fan_out(self, connections: Sequence[int], frame: bytes, /) -> int:
-        return sum(self.queue(connection, frame) for connection in connections)
-
-    def flush(self) -> None:
-        self.flushes += 1
-        for connection, frames in self.queued.items():
-            self.sent.setdefault(connection, []).extend(frames)
-        self.queued.clear()
-
-    def close(self, connection: int, code: int, reason: str = "", /) -> bool:
-        if connection in self.closed:
-            return False
-        self.closed[connection] = (code, reason)
-        return True
-
-    def pause(self, connection: int, /) -> None:
-        self.paused.add(connection)
-
-    def resume(self, connection: int, /) -> None:
-        self.paused.discard(connection)
-
-    def authenticated(self, connection: int, /) -> None:
-        self.known.add(connection)
+    def close(self) -> None:
+        self.socket.close()
 
 
 class Edge:
-    """Sessions over a fake transport, with both lanes and a clock that stands still."""
+    """A gateway with small settings, its listener and its clients."""
 
-    def __init__(
+    def __init__(self, *, backlog: int = 1024, **settings: Any) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self.address = self.listener.getsockname()
+        self.gateway = Gateway(gap_json=GAP_JSON, gap_msgpack=GAP_MSGPACK, **settings)
+        self.gateway.listen(self.listener.fileno())
+        self.events: list[Event] = []
+        self.clients: list[Client] = []
+
+    def __enter__(self) -> Edge:
+        return self
+
+    def __exit__(
         self,
-        operations: Sequence[Operation] = (),
-        settings: SessionSettings | None = None,
-        presence_settings: PresenceSettings | None = None,
-        dispatcher_settings: DispatcherSettings | None = None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        self.metrics = Metrics(process=False)
-        self.clock = ManualClock()
-        self.now_s = 1000.0
-        self.transport = FakeTransport()
-        self.hub = Hub(self.metrics)
-        self.json = Lane(self.transport, bytes, is_msgpack=False)
-        self.msgpack = Lane(self.transport, bytes, is_msgpack=True)
-        self.hub.add_lane(self.json)
-        self.hub.add_lane(self.msgpack)
-        self.authenticator = FakeAuthenticator(self.clock)
-        self.presence = Presence(
-            self.hub,
-            FakeDirectory(),
-            self.clock,
-            self.metrics,
-            presence_settings or PresenceSettings(),
-            now=lambda: self.now_s,
-        )
-        self.dispatcher = Dispatcher(
-            [*operations, *self.presence.operations()],
-            self.metrics,
-            dispatcher_settings or DispatcherSettings(),
-            now=lambda: self.now_s,
-        )
-        self.sessions = Sessions(
-            self.dispatcher,
-            self.authenticator,
-            self.hub,
-            self.clock,
-            self.metrics,
-            self.presence,
-            settings or SessionSettings(),
-            now=lambda: self.now_s,
-            jitter=lambda: 0.5,
-        )
+        self.gateway.shutdown()
+        self.listener.close()
+        for client in self.clients:
+            client.close()
 
-    def connect(
-        self, connection: int, token: str | None, lane: Lane | None = None
-    ) -> None:
-        identity: Any = None
-        if token is not None:
-            identity = self.authenticator.authenticate(token)
-        self.sessions.open(lane or self.json, connection, "192.0.2.1", identity)
+    def client(self, receive_bytes: int = 0) -> Client:
+        client = Client(self, receive_bytes)
+        self.clients.append(client)
+        return client
 
-    def send(self, connection: int, envelope: Json | bytes | str) -> None:
-        if isinstance(envelope, dict):
-            data = msgspec.json.encode(envelope)
-        else:
-            data = envelope.encode() if isinstance(envelope, str) else envelope
-        self.sessions.message(connection, data, True)
+    def turn(self, wait_s: float = 0.0) -> None:
+        """Wait for the gateway to have something to do, and let it."""
+        if readable(self.gateway.fileno(), wait_s):
+            self.events += self.gateway.poll()
 
-    def send_msgpack(self, connection: int, envelope: Json) -> None:
-        self.sessions.message(connection, msgspec.msgpack.encode(envelope), False)
+    def turns(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.turn(left)
 
-    def received(self, connection: int) -> list[Json]:
-        """What a connection was sent since it was last asked, in order."""
-        self.transport.flush()
-        is_msgpack = any(
-            connection in self.msgpack.of_user(number) for number in self.msgpack.online
-        )
-        module = msgspec.msgpack if is_msgpack else msgspec.json
-        return [
-            module.decode(frame) for frame in self.transport.sent.pop(connection, [])
-        ]
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not holds():
+            assert time.monotonic() < deadline, self.gateway.statistics()
+            self.turn(0.02)
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass, and sessions see it."""
-        self.now_s += seconds
-        self.clock.advance(int(seconds * 1000))
-        self.sessions.tick()
+    def next(self, kind: int) -> Event:
+        """The next event, which must be of this kind."""
+        self.until(lambda: bool(self.events))
+        event = self.events.pop(0)
+        assert event[0] == kind, event
+        return event
+
+    def request(self) -> Request:
+        request: Request = self.next(REQUEST)[2]
+        return request
+
+    def message(self) -> tuple[bytes, bool]:
+        event = self.next(MESSAGE)
+        return event[2], event[3]
+
+    def closed(self) -> tuple[int, str]:
+        event = self.next(CLOSED)
+        return event[2], event[3]
+
+    def websocket(
+        self,
+        *,
+        msgpack: bool = False,
+        receive_bytes: int = 0,
+        extra: bytes = b"",
+        authenticated: bool = True,
+    ) -> tuple[Client, int]:
+        """An accepted WebSocket: its client and its number."""
+        client = self.client(receive_bytes).send(UPGRADE + extra + b"\r\n")
+        number = self.request().connection
+        assert self.gateway.accept_websocket(number, subprotocol=None, msgpack=msgpack)
+        if authenticated:
+            assert self.gateway.authenticated(number)
+        head = client.receive_head()
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return client, number
