@@ -70,7 +70,7 @@ QUIT_S = 5.0
 LINGER_S = 15.0
 """Longest wait for processes of a server whose first process was killed."""
 BACKOFF_S = (0.1, 10.0)
-"""Wait before the first restart, doubled at each further one, up to the second."""
+"""Wait before a restart; doubled, up to the second, while it does not become ready."""
 HEALTH_FAILURES_MAX = 3
 """So many checks in a row without an answer, and the server is stopped hard."""
 
@@ -189,14 +189,16 @@ class EmbeddedPostgres:
         with self._owned():
             await self._prepare()
             deaths: deque[float] = deque()
-            announced = False
+            announced, failures = False, 0
             while True:
                 await self._stop_others()
                 with closing(self._spawn()) as process:
                     self._process = process
                     hung = False
                     try:
+                        failures += 1
                         if await self._becomes_ready(process):
+                            failures = 0
                             if not announced:
                                 await self._ensure_database()
                                 task_status.started(self.dsn)
@@ -207,7 +209,7 @@ class EmbeddedPostgres:
                         await self._stop(process, at_once=hung)
                         self._process = None
                 if not self._closing.is_set():
-                    await self._account_for_death(process, deaths)
+                    await self._account_for_death(process, deaths, failures)
                 if self._closing.is_set():
                     return
 
@@ -388,7 +390,7 @@ class EmbeddedPostgres:
             await connection.check()
 
     async def _account_for_death(
-        self, process: PostgresProcess, deaths: deque[float]
+        self, process: PostgresProcess, deaths: deque[float], failures: int
     ) -> None:
         """Wait before the next start, or give up."""
         now_s = trio.current_time()
@@ -401,7 +403,7 @@ class EmbeddedPostgres:
                 f"PostgreSQL died {len(deaths)} times within"
                 f" {self._restart_window_s:g} s: {said}"
             )
-        wait_s = min(BACKOFF_S[0] * 2 ** (len(deaths) - 1), BACKOFF_S[1])
+        wait_s = min(BACKOFF_S[0] * 2**failures, BACKOFF_S[1])
         self._restarts += 1
         self._log.error(
             "server died, restarting it",
