@@ -81,6 +81,7 @@ import http
 import ipaddress
 import json
 from email.utils import formatdate
+from functools import lru_cache
 
 import httptools
 
@@ -195,7 +196,9 @@ cdef class Request:
         return f"<Request {self.method} {self.path} of {self.connection}>"
 
 
-cdef str format_address(bytes raw):
+@lru_cache(maxsize=16_384)
+def format_address(bytes raw):
+    """raw: 16 bytes of IPv6, or zeroes. Asked for by every request: 6 µs uncached."""
     if raw == bytes(16):
         return "unix"
     address = ipaddress.IPv6Address(raw)

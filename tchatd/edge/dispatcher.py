@@ -109,17 +109,14 @@ class Entry:
 
     def check_limits(self, context: Context) -> None:
         """Raises RateLimited."""
+        wait_s = 0
         for buckets in self._of_address:
-            refuse_after(buckets.take(address_key(context.address)))
+            wait_s = wait_s or buckets.take(address_key(context.address))
         if self._of_user and context.caller is not None:
             for buckets in self._of_user:
-                refuse_after(buckets.take(context.caller.user_number))
-
-
-def refuse_after(wait_s: int) -> None:
-    """Raises RateLimited: unless there is nothing to wait for."""
-    if wait_s:
-        raise RateLimited(retry_after_s=wait_s)
+                wait_s = wait_s or buckets.take(context.caller.user_number)
+        if wait_s:
+            raise RateLimited(retry_after_s=wait_s)
 
 
 class Dispatcher:

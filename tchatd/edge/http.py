@@ -29,7 +29,6 @@ from tchatd.edge.dispatcher import (
     Entry,
     Overtime,
     outcome_of,
-    refuse_after,
 )
 from tchatd.edge.idempotency import Idempotency
 from tchatd.edge.limits import Buckets, address_key
@@ -42,7 +41,7 @@ from tchatd.edge.problems import (
 )
 from tchatd.edge.routes import RouteTable
 from tchatd.kernel.deferred import Deferred
-from tchatd.kernel.errors import DomainError, Unauthorized
+from tchatd.kernel.errors import DomainError, RateLimited, Unauthorized
 from tchatd.kernel.routing import Access, Context, Operation, Reply
 
 REQUEST_ID_BYTES_MAX = 64
@@ -93,9 +92,20 @@ class Fallback(Protocol):
 
 
 class Route:
-    """An operation with what only HTTP needs. is_read: GET, HEAD or DELETE."""
+    """An operation with what only HTTP needs.
 
-    __slots__ = ("decoder", "entry", "is_post", "is_public", "operation", "reads_body")
+    empty_command: where nothing is read from a request, the one command there is.
+    """
+
+    __slots__ = (
+        "decoder",
+        "empty_command",
+        "entry",
+        "is_post",
+        "is_public",
+        "operation",
+        "reads_body",
+    )
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -103,6 +113,9 @@ class Route:
         self.decoder = CommandDecoder(entry.operation)
         self.is_post = entry.operation.verb == "POST"
         self.reads_body = entry.operation.verb in ("POST", "PUT")
+        self.empty_command: msgspec.Struct | None = None
+        if not self.reads_body and not entry.operation.command.__struct_fields__:
+            self.empty_command = entry.operation.command()
         self.is_public = entry.operation.access is Access.PUBLIC
 
 
@@ -170,7 +183,9 @@ class HttpEndpoint:
         context = Context(self._request_id(request), self.address_of(request))
         route: Route | None = None
         try:
-            refuse_after(self._addresses.take(address_key(context.address)))
+            wait_s = self._addresses.take(address_key(context.address))
+            if wait_s:
+                raise RateLimited(retry_after_s=wait_s)
             if request.method == "OPTIONS":
                 return self._options(request, context)
             route, values = self.table.find(request.method, request.path)
@@ -209,11 +224,15 @@ class HttpEndpoint:
         """
         caller = context.caller
         if caller is not None:
-            refuse_after(self._users.take(caller.user_number))
-        content_type = request.header(b"content-type") if route.reads_body else None
-        command = route.decoder.decode(
-            values, request.query, content_type, request.body
-        )
+            wait_s = self._users.take(caller.user_number)
+            if wait_s:
+                raise RateLimited(retry_after_s=wait_s)
+        command = route.empty_command
+        if command is None:
+            content_type = request.header(b"content-type") if route.reads_body else None
+            command = route.decoder.decode(
+                values, request.query, content_type, request.body
+            )
         if route.is_post and self._idempotency is not None:
             key = request.header(b"idempotency-key")
             if key is not None:
