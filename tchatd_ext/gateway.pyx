@@ -392,15 +392,15 @@ cdef class Gateway(Reactor):
         if conn.state == HTTP_WAIT or conn.state == HTTP_WRITE:
             if more:
                 self.stop_reading(conn)
-        elif conn.ended:
-            if conn.state == HTTP_READ:
-                self.drop(conn, 1006, b"connection ended")
         elif more and (conn.state == WS_OPEN or conn.state == WS_CLOSING):
             # Only a turn's share was taken, or Python paused it.
             if conn.paused:
                 self.stop_reading(conn)
             else:
                 self.add_backlog(conn)
+        elif conn.ended:
+            if conn.state != LINGER:
+                self.drop(conn, 1006, b"connection ended")
         elif not conn.reading and not conn.paused:
             conn.reading = 1
             self.arm(conn)
@@ -441,8 +441,12 @@ cdef class Gateway(Reactor):
         return at
 
     cdef void on_end(self, Conn *conn):
-        if conn.state == HTTP_WAIT or conn.state == HTTP_WRITE:
-            # A half-close is allowed: what was asked is answered.
+        cdef bint kept = conn.input_size > 0
+        if conn.state == HTTP_WAIT or conn.state == HTTP_WRITE or (
+            kept and (conn.state == WS_OPEN or conn.state == WS_CLOSING)
+        ):
+            # A half-close is allowed: what was asked is answered, and what was sent
+            # before it is read.
             conn.ended = 1
             conn.reading = 0
             self.arm(conn)

@@ -137,9 +137,15 @@ cdef uint64_t WAKEUP_TAG = SPECIAL | 1
 cdef uint64_t LISTENER_TAG = SPECIAL | 2
 
 # Sent to whom there is no slot for; best effort, the request is not even read.
+cdef bytes FULL_BODY = (
+    b'{"type":"about:blank","title":"Service Unavailable","status":503,'
+    b'"detail":"too many connections","error":"unavailable",'
+    b'"message":"too many connections"}'
+)
 cdef bytes FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\n"
-    b"content-length: 0\r\n\r\n"
+    b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n%b"
+    % (len(FULL_BODY), FULL_BODY)
 )
 
 
@@ -159,6 +165,22 @@ cdef void copy_address(uint8_t *address, const sockaddr_storage *peer) noexcept 
         memcpy(address, &(<const sockaddr_in6 *>peer).sin6_addr, 16)
 
 
+cdef void free_conn(Conn *conn) noexcept:
+    """Close the descriptor and free all that the slot owns."""
+    cdef PyObject *request = conn.request
+    close_fd(conn.fd)
+    queue_clear(&conn.out)
+    decoder_clear(&conn.decoder)
+    free(conn.input)
+    conn.input = NULL
+    if conn.body != NULL:
+        free(conn.body.data)
+        free(conn.body)
+        conn.body = NULL
+    conn.request = NULL
+    Py_XDECREF(request)
+
+
 cdef class Reactor:
 
     def __cinit__(self, **settings):
@@ -172,10 +194,13 @@ cdef class Reactor:
 
     def __dealloc__(self):
         cdef uint32_t at
-        if self.chunks != NULL:
-            self.close_all()
-            for at in range(self.chunk_count):
-                free(self.chunks[at])
+        cdef int slot
+        # Python objects of this instance may be gone already: C alone is cleaned up.
+        for at in range(self.chunk_count):
+            for slot in range(CHUNK_SLOTS):
+                if self.chunks[at][slot].handle:
+                    free_conn(&self.chunks[at][slot])
+            free(self.chunks[at])
         self.close_descriptors()
         free(self.chunks)
         free(self.buckets)
@@ -640,27 +665,17 @@ cdef class Reactor:
     cdef void drop(self, Conn *conn, int code, const char *reason):
         """Close the descriptor and free the slot; `conn` is gone afterwards."""
         cdef bytes key = address_key(conn.address)
-        cdef PyObject *request = conn.request
         if conn.state == WS_OPEN or conn.state == WS_CLOSING or conn.state == HTTP_WAIT:
             self.report(conn, conn.close_code if conn.close_code else code, reason)
         self.on_drop(conn)
         self.set_timer(conn, 0)
-        queue_clear(&conn.out)
-        decoder_clear(&conn.decoder)
-        self.drop_input(conn)
-        if conn.body != NULL:
-            free(conn.body.data)
-            free(conn.body)
-            conn.body = NULL
-        conn.request = NULL
-        close_fd(conn.fd)
+        free_conn(conn)
         count = self.addresses.get(key, 0)
         if count <= 1:
             self.addresses.pop(key, None)
         else:
             self.addresses[key] = count - 1
         self.release(conn)
-        Py_XDECREF(request)
 
     # --- the loop -------------------------------------------------------------------
 

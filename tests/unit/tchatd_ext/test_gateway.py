@@ -596,6 +596,17 @@ def test_a_paused_connection_can_be_closed(edge: Edge) -> None:
     client.receive_end()
 
 
+def test_what_was_sent_before_an_end_is_still_read(edge: Edge) -> None:
+    client, _ = edge.websocket()
+    client.send(b"".join(encode(1, b"%d" % at, mask=MASK) for at in range(1000)))
+    client.close()
+    edge.until(lambda: edge.events[-1:] != [] and edge.events[-1][0] == CLOSED)
+    assert [event[2] for event in edge.events[:-1]] == [
+        b"%d" % at for at in range(1000)
+    ]
+    assert edge.gateway.connections == 0
+
+
 def test_compression_is_negotiated_and_shared(edge: Edge) -> None:
     deflate = b"Sec-WebSocket-Extensions: permessage-deflate; %b\r\n"
     clients = [
