@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from tchatd_ext.http_reactor import Request as Request
 from tchatd_ext.outbound import Frame as Frame
 
 REQUEST: Final = 0
@@ -14,34 +15,6 @@ Event = (
     | tuple[Literal[1], int, bytes, bool]
     | tuple[Literal[2], int, int, str]
 )
-
-class Request:
-    """One complete HTTP/1.1 request; immutable. Header names are lower-case."""
-
-    @property
-    def connection(self) -> int: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def target(self) -> bytes: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def query(self) -> str: ...
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def keep_alive(self) -> bool: ...
-    @property
-    def upgrade(self) -> bool: ...
-    @property
-    def subprotocols(self) -> tuple[str, ...]: ...
-    def header(self, name: bytes) -> bytes | None:
-        """Give the first value of `name` (lower-case), or None."""
 
 class Gateway:
     """Every plain connection; one thread, never blocks. See the .pyx for the theory."""
