@@ -131,6 +131,13 @@ def measure(
         "us/message",
         higher_is_better=False,
     )
+    # From the first send, with the warm-up, until PostgreSQL has the last row.
+    report.add(
+        f"{what}: in PostgreSQL",
+        total["acknowledged"] / (result["whole_s"] + flush_s),
+        "messages/s",
+        at_least=None if rate else RATE_AT_LEAST,
+    )
     report.add(f"{what}: all in PostgreSQL after", flush_s, "s", higher_is_better=False)
 
 

@@ -172,15 +172,15 @@ static void set_up(struct net *net, const struct options *options)
     connect_all(net, 0, 2 * work.count, options->concurrency);
 }
 
-static void print_result(double seconds, struct cpu cpu, struct cpu end_cpu, uint64_t acknowledged,
-                         uint64_t delivered)
+static void print_result(double seconds, double whole_s, struct cpu cpu, struct cpu end_cpu,
+                         uint64_t acknowledged, uint64_t delivered)
 {
     bool same = settled() && work.acknowledged_ordinals == work.delivered_ordinals &&
                 work.acknowledged_seqs == work.delivered_seqs;
     say_begin("result", seconds, cpu);
-    printf(",\"cpu_window_s\":%.6f,\"pairs\":%u,\"outstanding\":%u,\"acknowledged\":%llu,"
+    printf(",\"whole_s\":%.6f,\"cpu_window_s\":%.6f,\"pairs\":%u,\"outstanding\":%u,\"acknowledged\":%llu,"
            "\"delivered\":%llu,",
-           end_cpu.user + end_cpu.system - cpu.user - cpu.system, work.count, work.outstanding,
+           whole_s, end_cpu.user + end_cpu.system - cpu.user - cpu.system, work.count, work.outstanding,
            (unsigned long long)acknowledged, (unsigned long long)delivered);
     printf("\"total\":{\"sent\":%llu,\"acknowledged\":%llu,\"refused\":%llu,\"delivered\":%llu,"
            "\"other_events\":%llu,\"seq_holes\":%llu,\"ordinal_holes\":%llu},\"exactly_once\":%s,",
@@ -226,7 +226,7 @@ int run_messages(const struct options *options)
     work.stopping = true;
     for (uint64_t end = now_ns() + (uint64_t)(options->drain_s * 1e9); until(end) && !settled();)
         net_poll(&net, until(end) < 50000000 ? until(end) : 50000000);
-    print_result(seconds, cpu, end_cpu, acknowledged, delivered);
+    print_result(seconds, (double)(now_ns() - begin) / 1e9, cpu, end_cpu, acknowledged, delivered);
     for (unsigned i = 0; i < net.count; i++)
         net_close(&net, &net.connections[i], true);
     return settled() ? 0 : 2;
