@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import logging
 import ssl
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from socket import socket
 from typing import Any
 
-import hypercorn.trio
 import msgspec
 import trio
 from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
 
 from tchatd.edge.envelopes import Gap
 from tchatd.edge.gateway import WEBSOCKET_PATHS
@@ -29,16 +33,23 @@ from tchatd.edge.problems import OriginRefused, TooLarge, UpgradeRequired
 from tchatd.edge.session import Sessions
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, Unavailable
+from tchatd.observe.logging import get_logger
 
 SLOW_CONSUMER = 4008
+DISCARDED_BYTES_MAX = 8 << 20  # of a body that is too large, so that 413 is heard
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
+TlsStream = trio.SSLStream[trio.SocketStream]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+_log = get_logger("asgi")
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """slow_consumer: `gap` or `close`, as the C gateway's. drain_s: after `close`."""
+    """slow_consumer: `gap` or `close`, as the C gateway's. drain_s: after `close`.
+
+    write_s: a WebSocket that takes nothing for so long is dropped.
+    """
 
     certificate_file: str
     key_file: str
@@ -53,6 +64,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
     handshake_s: float = 10.0
     idle_s: float = 75.0
     ping_interval_s: float = 25.0
+    write_s: float = 30.0
     drain_s: float = 20.0
 
 
@@ -78,18 +90,25 @@ class AsgiRequest:
 
 
 class _Connection:
-    """One WebSocket: what waits to be sent, and whether its reader should pause."""
+    """One WebSocket: what waits to be sent, and whether its reader should pause.
+
+    writing_since_s: Trio's time when the write under way began; None between writes.
+    """
 
     __slots__ = (
         "closing",
         "frames",
         "is_msgpack",
+        "peer",
         "reading",
         "size",
         "wake",
+        "writing_since_s",
     )
 
-    def __init__(self, *, is_msgpack: bool) -> None:
+    def __init__(self, peer: tuple[str, int] = ("", 0), *, is_msgpack: bool) -> None:
+        self.peer = peer
+        self.writing_since_s: float | None = None
         self.is_msgpack = is_msgpack
         self.frames: deque[bytes] = deque()
         self.size = 0
@@ -161,6 +180,15 @@ class AsgiTransport:
     def authenticated(self, connection: int, /) -> None:
         """The sessions' own timer for `hello` is enough here."""
 
+    def stuck(self, write_s: float) -> list[tuple[str, int]]:
+        """Peers of connections whose write takes longer than `write_s`."""
+        since_s = trio.current_time() - write_s
+        return [
+            state.peer
+            for state in self.connections.values()
+            if state.writing_since_s is not None and state.writing_since_s < since_s
+        ]
+
     def _overflow(self, connection: int, state: _Connection) -> None:
         state.frames.clear()
         state.size = 0
@@ -193,8 +221,12 @@ class AsgiServer:
         )
         for lane in self._lanes:
             hub.add_lane(lane)
+        self._config = _config(settings)
+        self._app = wrap_app(self, 0, "asgi")
+        self._worker = WorkerContext(None)
+        self._streams: dict[tuple[str, int], TlsStream] = {}
         self._closing = trio.Event()
-        self._config: _TlsConfig | None = None
+        self._finished = trio.Event()
 
     async def run(
         self,
@@ -202,31 +234,38 @@ class AsgiServer:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve listening sockets until `close`; hypercorn then drains by itself.
+        """Serve listening sockets until `close`, then let connections finish.
+
+        What is not finished within `drain_s` is dropped. Cancelling drops all at once.
 
         Raises:
             OSError, ssl.SSLError: the certificate or key can't be read.
         """
-        config = self._config = _config(self._settings, listeners)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(
-                lambda task_status: hypercorn.trio.serve(
-                    self,
-                    config,
-                    shutdown_trigger=self._closing.wait,
-                    task_status=task_status,
-                    mode="asgi",
-                )
-            )
-            task_status.started()
+        context = self._config.create_ssl_context()
+        assert context is not None
+        try:
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(self._accept, context, listeners, connections)
+                    accepting.start_soon(self._drop_stuck_writers)
+                    task_status.started()
+                    await self._closing.wait()
+                    accepting.cancel_scope.cancel()
+                await self._worker.terminated.set()
+                with trio.move_on_after(self._settings.drain_s):
+                    await self._finished.wait()
+                self._abort_all()
+                connections.cancel_scope.cancel()
+        finally:
+            self._abort_all()
 
     def close(self) -> None:
-        """Stop accepting, let what began finish within `drain_s`.
+        """Stop accepting, and let what began finish (see `run`).
 
-        Sessions are sent away by `Sessions.close_all`, which the owner of all
-        transports calls.
+        Sessions are sent away by `Sessions.close_all`, which the gateway calls.
         """
         self._closing.set()
+        self._check_finished()
 
     def reload_certificate(self) -> None:
         """Read certificate and key again; handshakes from now on use them.
@@ -234,18 +273,81 @@ class AsgiServer:
         Raises:
             OSError, ssl.SSLError: they can't be read; the ones before stay.
         """
-        if self._config is not None:
-            self._config.reload_certificate()
+        self._config.reload_certificate()
+
+    async def _accept(
+        self,
+        context: ssl.SSLContext,
+        listeners: Sequence[socket],
+        connections: trio.Nursery,
+    ) -> None:
+        # Trio closes what it is given; the listeners stay their owner's.
+        own = [
+            trio.SSLListener(
+                trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup())),
+                context,
+                https_compatible=True,
+            )
+            for listener in listeners
+        ]
+        await trio.serve_listeners(self._serve, own, handler_nursery=connections)
+
+    async def _serve(self, stream: TlsStream) -> None:
+        """One connection. hypercorn's mistakes end this one and no other: it raises
+        KeyError, for one, where a client sends on after it was answered."""
+        try:
+            peer: tuple[str, int] = stream.transport_stream.socket.getpeername()[:2]
+        except OSError:
+            await trio.aclose_forcefully(stream)
+            return
+        if len(self._streams) >= self._settings.connections_max:
+            await trio.aclose_forcefully(stream)
+            return
+        self._streams[peer] = stream
+        try:
+            await TCPServer(
+                self._app, self._config, self._worker, ConnectionState({}), stream
+            )
+        except BaseExceptionGroup as group:
+            stopping, mistakes = group.split((trio.Cancelled, KeyboardInterrupt))
+            if mistakes is not None:
+                _log_failure(mistakes)
+            if stopping is not None:
+                raise stopping from None
+        except Exception as error:  # noqa: BLE001  # around one connection
+            _log_failure(error)
+        finally:
+            del self._streams[peer]
+            self._check_finished()
+
+    async def _drop_stuck_writers(self) -> None:
+        """Drop connections that take nothing for `write_s`.
+
+        hypercorn's writes can't be cancelled: the socket has to go.
+        """
+        while True:
+            await trio.sleep(1)
+            for peer in self.transport.stuck(self._settings.write_s):
+                stream = self._streams.get(peer)
+                if stream is not None:
+                    stream.transport_stream.socket.close()
+
+    def _abort_all(self) -> None:
+        for stream in self._streams.values():
+            stream.transport_stream.socket.close()
+
+    def _check_finished(self) -> None:
+        if self._closing.is_set() and not self._streams:
+            self._finished.set()
 
     async def __call__(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
     ) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
         else:
-            await _lifespan(receive, send)
+            assert scope["type"] == "websocket"
+            await self._websocket(scope, receive, send)
 
     async def _http(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
@@ -272,11 +374,14 @@ class AsgiServer:
                 break
             part = message.get("body", b"")
             size += len(part)
-            if size > self._settings.body_bytes_max:
+            if size <= self._settings.body_bytes_max:
+                parts.append(part)
+            elif size <= self._settings.body_bytes_max + DISCARDED_BYTES_MAX:
+                parts.clear()
+            else:
                 return None
-            parts.append(part)
             more = message.get("more_body", False)
-        return b"".join(parts)
+        return b"".join(parts) if size <= self._settings.body_bytes_max else None
 
     async def _websocket(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
@@ -300,7 +405,8 @@ class AsgiServer:
             await _respond(send, "websocket", request, answer)
             return
         await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
-        state = _Connection(is_msgpack=admission.is_msgpack)
+        peer = tuple(scope["client"][:2])
+        state = _Connection(peer, is_msgpack=admission.is_msgpack)
         number = self.transport.opened(state)
         try:
             lane = self._lanes[admission.is_msgpack]
@@ -335,10 +441,12 @@ class AsgiServer:
             while state.frames:
                 frame = state.frames.popleft()
                 state.size -= len(frame)
+                state.writing_since_s = trio.current_time()
                 if state.is_msgpack:
                     await send({"type": "websocket.send", "bytes": frame})
                 else:
                     await send({"type": "websocket.send", "text": frame.decode()})
+                state.writing_since_s = None
             if state.closing is not None:
                 code, reason = state.closing
                 await send({"type": "websocket.close", "code": code, "reason": reason})
@@ -363,14 +471,16 @@ async def _respond(
     await send({"type": f"{prefix}.body", "body": body, "more_body": False})
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    """Nothing starts or stops here: the app's nurseries own everything."""
-    while True:
-        message = await receive()
-        kind = message["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
+def _log_failure(error: BaseException) -> None:
+    """Where it happened, without any value."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    _log.error(
+        "connection failed",
+        error=type(error).__qualname__,
+        at=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    )
 
 
 class _TlsConfig(Config):
@@ -394,15 +504,13 @@ class _TlsConfig(Config):
             self.context.load_cert_chain(self.certfile, self.keyfile)
 
 
-def _config(settings: TlsSettings, listeners: Sequence[socket]) -> _TlsConfig:
+def _config(settings: TlsSettings) -> _TlsConfig:
     config = _TlsConfig()
     config.version_min = (
         ssl.TLSVersion.TLSv1_3
         if settings.version_min == "1.3"
         else ssl.TLSVersion.TLSv1_2
     )
-    # hypercorn closes what it is given; the listeners stay their owner's.
-    config.bind = [f"fd://{listener.dup().detach()}" for listener in listeners]
     config.certfile = settings.certificate_file
     config.keyfile = settings.key_file
     config.alpn_protocols = ["h2", "http/1.1"]
@@ -415,6 +523,4 @@ def _config(settings: TlsSettings, listeners: Sequence[socket]) -> _TlsConfig:
     config.websocket_ping_interval = settings.ping_interval_s
     config.ssl_handshake_timeout = settings.handshake_s
     config.keep_alive_timeout = settings.idle_s
-    config.graceful_timeout = settings.drain_s
-    config.shutdown_timeout = settings.drain_s
     return config

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,98 @@ async def test_a_body_over_the_limit_is_too_large(tmp_path: Path) -> None:
         answer = await http.post("/say", content=b"x" * 2_000, headers=AUTHORIZED)
 
     assert answer.status_code == 413
+
+
+async def test_a_mistake_of_the_server_ends_one_connection_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        Served().running(tmp_path) as served,
+        served.websocket("u1", tls=True) as other,
+    ):
+
+        async def broken(*_: Any) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                raise KeyError(1)
+
+        monkeypatch.setattr("tchatd.edge.asgi.TCPServer", broken)
+        with pytest.raises(httpx.TransportError):
+            async with client(served) as http:
+                await http.get("/echo/x")
+        monkeypatch.undo()
+
+        assert (await other.ask("say", 1, text="hi"))["op"] == "reply"
+        async with client(served) as http:
+            assert (await http.get("/echo/x")).status_code == 200
+
+
+async def test_a_body_that_never_ends_costs_one_connection(tmp_path: Path) -> None:
+    async with Served().running(tmp_path, body_bytes_max=1_000) as served:
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(400):
+                yield bytes(65_536)
+
+        with suppress(httpx.TransportError):
+            async with client(served) as http:
+                answer = await http.post("/say", content=endless(), headers=AUTHORIZED)
+                assert answer.status_code == 413
+        async with client(served) as http:
+            assert (await http.get("/echo/x")).status_code == 200
+
+
+async def test_only_so_many_connections_are_served(tmp_path: Path) -> None:
+    async with (
+        Served().running(tmp_path, connections_max=2) as served,
+        served.websocket("u1", tls=True) as one,
+        served.websocket("u2", tls=True),
+    ):
+        with pytest.raises(httpx.TransportError):
+            async with client(served) as http:
+                await http.get("/echo/x")
+        assert (await one.ask("say", 1, text="hi"))["op"] == "reply"
+
+
+async def stuck_reader(served: Served) -> trio.SSLStream[trio.SocketStream]:
+    """A WebSocket of user 1 that never reads, with much on its way to it."""
+    assert served.trust is not None
+    stream = await trio.open_ssl_over_tcp_stream(
+        "127.0.0.1", served.tls_port, ssl_context=served.trust
+    )
+    await stream.send_all(
+        b"GET /websocket?token=u1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert b" 101 " in await stream.receive_some(1024)
+    for _ in range(200):
+        served.edge.hub.deliver(BitMap([1]), Event("x" * 50_000))
+        await trio.sleep(0.002)
+    return stream
+
+
+async def test_a_reader_that_is_stuck_is_dropped(tmp_path: Path) -> None:
+    async with Served().running(tmp_path, write_s=0.2) as served:
+        stream = await stuck_reader(served)
+
+        with trio.fail_after(5):
+            while 1 in served.edge.hub.online:
+                await trio.sleep(0.02)
+        await trio.aclose_forcefully(stream)
+
+
+async def test_a_reader_that_is_stuck_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    async with Served().running(tmp_path, drain_s=0.2) as served:
+        stream = await stuck_reader(served)
+        assert served.tls is not None
+
+        served.tls.close()
+
+        with trio.fail_after(5):
+            while 1 in served.edge.hub.online:
+                await trio.sleep(0.02)
+        await trio.aclose_forcefully(stream)
 
 
 @pytest.mark.parametrize(("least", "offered"), [("1.2", "1.1"), ("1.3", "1.2")])
@@ -151,9 +245,9 @@ async def test_close_ends_the_server(tmp_path: Path) -> None:
         assert served.tls is not None
         served.tls.close()
         await trio.sleep(0.05)
-        with pytest.raises(httpx.TransportError):
-            async with client(served) as http:
-                await http.get("/echo/x")
+        async with client(served) as http:
+            with pytest.raises(httpx.TransportError):
+                await http.get("/echo/x", timeout=0.2)
 
 
 async def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
