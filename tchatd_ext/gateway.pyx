@@ -633,11 +633,17 @@ cdef class Gateway(HttpReactor):
         }
 
     def statistics(self):
-        """Totals since the start, and `connections`, `websockets` as they are."""
+        """Totals since the start; connections, websockets, slot_bytes, queued_bytes
+        and blocked are as they are now."""
+        cdef size_t queued_bytes
+        cdef size_t blocked
+        self.sum_queues(&queued_bytes, &blocked)
         return {
             "connections": self.connection_count,
             "websockets": self.websockets,
             "slot_bytes": self.chunk_count * 256 * sizeof(Conn),
+            "queued_bytes": queued_bytes,
+            "blocked": blocked,
             "accepted": self.accepted,
             "accept_errors": self.accept_errors,
             "refused_total": self.refused_total,

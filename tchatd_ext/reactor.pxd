@@ -157,3 +157,4 @@ cdef class Reactor:
     cdef void on_drained(self, Conn *conn)
     cdef void on_drop(self, Conn *conn)
     cdef void close_all(self)
+    cdef void sum_queues(self, size_t *size, size_t *blocked) noexcept nogil

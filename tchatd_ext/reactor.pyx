@@ -761,6 +761,19 @@ cdef class Reactor:
                     self.drop(conn, 1006, b"")
         self.report_count = 0
 
+    cdef void sum_queues(self, size_t *size, size_t *blocked) noexcept nogil:
+        """Bytes queued, and connections that wait for EPOLLOUT: a walk over the slots."""
+        cdef uint32_t at
+        cdef int slot
+        cdef Conn *conn
+        size[0] = blocked[0] = 0
+        for at in range(self.chunk_count):
+            for slot in range(CHUNK_SLOTS):
+                conn = &self.chunks[at][slot]
+                if conn.handle:
+                    size[0] += conn.out.bytes
+                    blocked[0] += conn.writing
+
     # --- for the protocols ----------------------------------------------------------
 
     cdef void on_open(self, Conn *conn):

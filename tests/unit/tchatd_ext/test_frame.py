@@ -17,7 +17,7 @@ from tchatd_ext import frame, frame_py
 
 MASK = b"\x37\xfa\x21\x3d"
 TEXT, BINARY, CLOSE, PING, PONG, FAILED = 1, 2, 8, 9, 10, 255
-FUZZ_S = float(os.environ.get("TCHATD_FUZZ_SECONDS", "10")) / 4
+FUZZ_S = float(os.environ.get("TCHATD_FUZZ_SECONDS", "10")) / 5
 
 Event = tuple[int, bytes, int]
 

@@ -17,7 +17,7 @@ from tchatd_ext.gateway import CLOSED, MESSAGE, REQUEST, Frame, Gateway, Request
 from tchatd_ext.handshake import accept_key
 from tests.support.edge import GAP_JSON, GAP_MSGPACK, KEY, MASK, UPGRADE, Edge
 
-FUZZ_S = float(os.environ.get("TCHATD_FUZZ_SECONDS", "10")) / 4
+FUZZ_S = float(os.environ.get("TCHATD_FUZZ_SECONDS", "10")) / 5
 GET = b"GET /a?b=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -418,6 +418,16 @@ def test_a_malformed_upgrade_is_answered_by_the_gateway(
 def test_half_an_upgrade_is_a_plain_request(edge: Edge, data: bytes) -> None:
     edge.client().send(data)
     assert answer(edge).upgrade is False
+
+
+def test_an_upgrade_to_something_else_is_a_plain_request(edge: Edge) -> None:
+    client = edge.client().send(
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n" + GET
+    )
+    assert answer(edge).upgrade is False
+    answer(edge)
+    assert client.receive_head().startswith(b"HTTP/1.1 200")
 
 
 def test_an_upgrade_names_its_subprotocol(edge: Edge) -> None:

@@ -17,7 +17,7 @@ Reader = Any
 
 C: Reader = http1
 PYTHON: Reader = http1_py
-FUZZ_S = float(os.environ.get("TCHATD_FUZZ_SECONDS", "10")) / 4
+FUZZ_S = float(os.environ.get("TCHATD_FUZZ_SECONDS", "10")) / 5
 
 
 @pytest.fixture(params=[C, PYTHON], ids=["c", "python"])

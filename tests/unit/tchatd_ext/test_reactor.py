@@ -261,6 +261,9 @@ def test_a_slow_reader_does_not_delay_a_fast_one() -> None:
         described = edge.gateway.describe(slow)
         assert described is not None
         assert described["blocked"]
+        statistics = edge.gateway.statistics()
+        assert statistics["blocked"] == 1
+        assert statistics["queued_bytes"] == described["queue_bytes"]
 
 
 def test_accepted_sockets_do_not_delay_small_frames() -> None:
