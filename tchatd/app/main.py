@@ -98,6 +98,7 @@ class Daemon:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._addresses: list[str] = []
+        self._edge_parts: Edge | None = None
 
     def stop(self) -> None:
         """Begin a graceful stop; again: nothing more."""
@@ -187,7 +188,7 @@ class Daemon:
             "postgres": health.problem,
             "serving": lambda: None if self._state == "serving" else self._state,
         }
-        edge = Edge(self._settings, core, checks)
+        edge = self._edge_parts = Edge(self._settings, core, checks)
         console = self._console(core, edge)
         operator.declare_metrics(core, edge)
         async with trio.open_nursery() as nursery:
@@ -278,7 +279,7 @@ class Daemon:
                     everything.cancel()
 
     def _reload(self) -> None:
-        """Apply what can change while it runs: what is logged, and how.
+        """Apply what can change while it runs: what is logged, how, the certificate.
 
         Everything else is applied at the next start. A wrong configuration is said
         and changes nothing.
@@ -291,8 +292,18 @@ class Daemon:
                 _log.error("not reloaded", problem=problem)
         else:
             logging.configure(settings.log.level, settings.log.format)
+            self._reload_certificate()
             _log.info("reloaded", level=settings.log.level)
         self._notifier.ready(f"Serving {', '.join(self._addresses)}")
+
+    def _reload_certificate(self) -> None:
+        """Of the files named at the start: renewed ones have the same names."""
+        if self._edge_parts is None or self._edge_parts.tls is None:
+            return
+        try:
+            self._edge_parts.tls.reload_certificate()
+        except OSError as error:  # ssl.SSLError is one
+            _log.error("certificate not reloaded", problem=error.strerror or str(error))
 
 
 async def _run_cancellable(

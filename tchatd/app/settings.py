@@ -71,6 +71,7 @@ class Http(Section, frozen=True):
     request_s: Seconds
     idempotency_s: Annotated[float, Meta(ge=86_400, le=10 * 366 * 86_400)]
     allowed_origins: list[str]
+    trusted_proxies: list[str]
 
 
 class Limits(Section, frozen=True):
@@ -246,9 +247,14 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         s.providers.email.host and s.providers.email.sender
     ):
         yield "providers.email.kind", "needs providers.email.host and .sender"
-    for network in s.metrics.allow:
-        if not _is_network(network):
-            yield "metrics.allow", f"{network!r} is no address or network"
+    networks = (
+        ("metrics.allow", s.metrics.allow),
+        ("http.trusted_proxies", s.http.trusted_proxies),
+    )
+    for key, texts in networks:
+        for network in texts:
+            if not _is_network(network):
+                yield key, f"{network!r} is no address or network"
 
 
 def _broken_in_journal(journal: Journal) -> Iterator[tuple[str, str]]:
@@ -274,6 +280,8 @@ def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "postgres.dsn", "the embedded PostgreSQL is for development"
     if s.log.level == "debug":
         yield "log.level", "debug lines are for development"
+    if any(_is_everything(network) for network in s.http.trusted_proxies):
+        yield "http.trusted_proxies", "lets anybody claim any address"
     if any(_is_everything(network) for network in s.metrics.allow):
         yield "metrics.allow", "opens /metrics to everybody"
 

@@ -263,6 +263,7 @@ def _http_settings(settings: Settings) -> HttpSettings:
     limits = settings.limits
     return HttpSettings(
         allowed_origins=frozenset(settings.http.allowed_origins),
+        trusted_proxies=tuple(settings.http.trusted_proxies),
         address_per_minute=limits.address_per_minute,
         address_burst=limits.address_burst,
         user_per_minute=limits.user_per_minute,
@@ -328,5 +329,6 @@ def _tls_settings(settings: Settings) -> TlsSettings:
         handshake_s=of.handshake_s,
         idle_s=of.idle_s,
         ping_interval_s=of.ping_interval_s,
+        write_s=of.write_s,
         drain_s=settings.shutdown.drain_s,
     )

@@ -56,6 +56,7 @@ def test_the_defaults_hold_every_relation(defaults: Settings) -> None:
         ("providers.sms.kind", "twilio", "providers.sms.kind"),
         ("providers.email.kind", "smtp", "providers.email.kind"),
         ("metrics.allow", ["everybody"], "metrics.allow"),
+        ("http.trusted_proxies", ["proxy"], "http.trusted_proxies"),
     ],
 )
 def test_a_broken_relation_names_the_key(
