@@ -48,6 +48,7 @@ def _dialogs(service: MessagingService) -> list[Operation]:
             verb="POST",
             path="/dialogs",
             status=201,
+            other_statuses=(200,),
             limits=(Limit(by="user", per_minute=60, burst=60),),
             errors=(Invalid, InvalidParticipants, TypeNotAvailable, Unavailable),
             idempotent=True,
