@@ -27,7 +27,7 @@ PREFIX = "TCHATD_"
 # Variables with our prefix that are not settings: the path of the file itself, the
 # build, what a secret's value is given by, and the tests' and benchmarks' own.
 RESERVED = re.compile(
-    r"TCHATD_(CONFIG|BUILD)$|TCHATD_(TEST|BENCH|CRASH|SERVICES)_"
+    r"TCHATD_(CONFIG|BUILD)$|TCHATD_(TEST|BENCH|CRASH|FUZZ|SERVICES)_"
     r"|TCHATD_SECRETS_(MASTER_KEYS|LOOKUP_KEY|OTP_KEY|TOKEN_KEYS)$"
     r"|TCHATD_SECRETS_(SMS_TOKEN|EMAIL_PASSWORD)$"
 )

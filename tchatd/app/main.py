@@ -42,6 +42,7 @@ from tchatd.app.wiring import Core, Edge, make_pool
 from tchatd.edge.console import Console, standard_commands
 from tchatd.edge.hub import Hub
 from tchatd.kernel.clock import SystemClock
+from tchatd.kernel.errors import Unavailable
 from tchatd.observe import logging
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
@@ -49,6 +50,10 @@ from tchatd.stores.postgres import migrations
 
 EDGE_GRACE_S = 5.0
 """What the drain may take beyond drain_s, before what is left of it is cancelled."""
+RETRY_S = 1.0
+"""Between two tries to reach PostgreSQL at the start."""
+START_STEP_S = 30.0
+"""How often systemd is told that the start goes on."""
 DESCRIPTORS_SPARE = 1_024
 """Descriptors beside those of connections: stores, journal, libraries."""
 _log = get_logger("main")
@@ -113,10 +118,17 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             nursery.start_soon(self._notifier.run_watchdog)
+            nursery.start_soon(self._ask_for_time)
             async with self._stores() as dsn:
                 await self._serve_on(dsn)
             nursery.cancel_scope.cancel()
         _log.info("stopped")
+
+    async def _ask_for_time(self) -> None:
+        """A recovery or a replay takes as long as it takes, as long as it goes on."""
+        while self._state == "starting":
+            self._notifier.extend_start(2 * START_STEP_S)
+            await trio.sleep(START_STEP_S)
 
     # The nurseries, from the outermost in.
 
@@ -133,12 +145,26 @@ class Daemon:
                     start_s=self._settings.postgres.start_s,
                 )
                 dsn = await nursery.start(server.run)
-            self._notifier.status("Migrating the schema")
-            for applied in await migrations.apply(dsn):
-                _log.info("migrated", file=applied.file)
+            await self._migrate(dsn)
             yield dsn
             if server is not None:
                 server.close()
+
+    async def _migrate(self, dsn: str) -> None:
+        """Raises: Unavailable, if the server did not answer for start_s."""
+        self._notifier.status("Migrating the schema")
+        last_s = trio.current_time() + self._settings.postgres.start_s
+        while True:
+            try:
+                for applied in await migrations.apply(dsn):
+                    _log.info("migrated", file=applied.file)
+            except Unavailable as error:
+                if trio.current_time() >= last_s:
+                    raise
+                _log.warning("waiting for PostgreSQL", why=error.code)
+                await trio.sleep(RETRY_S)
+            else:
+                return
 
     async def _serve_on(self, dsn: str) -> None:
         pool = make_pool(self._settings, dsn)
