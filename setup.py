@@ -41,7 +41,6 @@ extensions = [
 ]
 
 
-
 class BuildPython(build_py):
     """Puts tchatd.toml, which is written once at the root, into the package."""
 

@@ -26,7 +26,9 @@ _FIELD = re.compile(
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,}\]|[A-Za-z0-9!$%&'()*+,;=\-._~]+)(?::[0-9]{0,5})?"
 )
-_METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"}
+_METHODS = {
+    *(b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
+}
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
 
 

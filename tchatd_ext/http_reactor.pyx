@@ -433,7 +433,8 @@ cdef class HttpReactor(Reactor):
         self.set_timer(conn, 0)
         self.answer(conn, status, headers, json.dumps({
             "type": "about:blank", "title": phrase, "status": status,
-            "detail": detail, "error": CODES[status], "message": detail,
+            "detail": detail, "instance": f"urn:tchatd:refusal:{self.refusals}",
+            "error": CODES[status], "message": detail,
         }).encode(), True)
 
     def respond(self, uint64_t connection, int status, bytes headers not None,

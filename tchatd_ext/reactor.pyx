@@ -139,7 +139,8 @@ cdef uint64_t LISTENER_TAG = SPECIAL | 2
 # Sent to whom there is no slot for; best effort, the request is not even read.
 cdef bytes FULL_BODY = (
     b'{"type":"about:blank","title":"Service Unavailable","status":503,'
-    b'"detail":"too many connections","error":"unavailable",'
+    b'"detail":"too many connections","instance":"urn:tchatd:refusal:full",'
+    b'"error":"unavailable",'
     b'"message":"too many connections"}'
 )
 cdef bytes FULL = (

@@ -22,7 +22,18 @@ async def test_the_daemon_does_what_its_description_says() -> None:
     daemon = Daemon(ROOMY)
     try:
         daemon.start()
-        async with sign_in(daemon, "+66811111111") as person:
+        async with (
+            sign_in(daemon, "+66811111111") as person,
+            sign_in(daemon, "+66811111112") as other,
+        ):
+            dialog = await person.ok(
+                "POST", "/dialogs", {"type": "user", "participants": [other.id]}
+            )
+            message = await other.ok(
+                "POST",
+                f"/dialogs/{dialog['id']}/messages",
+                {"type": "text", "content": {"text": "hello"}},
+            )
             done = subprocess.run(
                 [
                     *(sys.executable, "-m", "schemathesis.cli"),
@@ -40,6 +51,8 @@ async def test_the_daemon_does_what_its_description_says() -> None:
                     *("--exclude-path-regex", "^/auth/sessions"),
                 ],
                 cwd=daemon.folder,
+                env=os.environ
+                | {"DIALOG_ID": dialog["id"], "MESSAGE_ID": message["id"]},
                 capture_output=True,
                 text=True,
                 timeout=600,

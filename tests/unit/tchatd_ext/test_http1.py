@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[bytes, set[int]]] = {
     "two-digit version": (head(line="GET / HTTP/1.10"), {400}),
     "lower-case version": (head(line="GET / http/1.1"), {400}),
     "CONNECT": (head(line="CONNECT x:80 HTTP/1.1"), {400, 501}),
-    "TRACE": (head(line="TRACE / HTTP/1.1"), {501}),
+    "BREW": (head(line="BREW / HTTP/1.1"), {501}),
     "lower-case method": (head(line="get / HTTP/1.1"), {501}),
     "long method": (head(line="A" * 40 + " / HTTP/1.1"), {400, 501}),
     "expectation unknown": (head("Expect: 200-ok"), {417}),
