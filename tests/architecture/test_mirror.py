@@ -1,0 +1,62 @@
+"""Tests mirror the source: tchatd/a/b.py is tested by tests/unit/a/test_b.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCE, UNIT = ROOT / "tchatd", ROOT / "tests" / "unit"
+# Of other packages than tchatd; their folders mirror those.
+OTHER_PACKAGES = ("tchatd_ext", "bench")
+# Source without a test file of its own, and why.
+UNTESTED = {
+    "__main__.py": "two lines; every test of a real daemon runs it",
+    "app/exits.py": "constants; app/test_cli.py holds them against the help",
+    "domains/messaging/routes.py": "declarations; tests/contract asks every route",
+    "domains/messaging/errors.py": "declarations; edge/test_problems.py maps the kinds",
+}
+
+
+# Extensions without one, and why.
+UNTESTED_EXTENSIONS = {
+    "http_reactor": "the half of gateway that is about HTTP; test_gateway.py",
+}
+
+
+def modules() -> set[str]:
+    found = (path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
+    return {str(path) for path in found if path.name != "__init__.py"}
+
+
+def unit_tests() -> set[str]:
+    found = (path.relative_to(UNIT) for path in UNIT.rglob("test_*.py"))
+    return {str(path) for path in found if path.parts[0] not in OTHER_PACKAGES}
+
+
+def name_of_test(module: str) -> str:
+    path = Path(module)
+    return str(path.with_name(f"test_{path.name}"))
+
+
+def test_every_module_has_its_test_file() -> None:
+    wanted = {name_of_test(module) for module in modules() - set(UNTESTED)}
+    assert sorted(wanted - unit_tests()) == []
+
+
+def test_every_test_file_has_its_module() -> None:
+    known = {name_of_test(module) for module in modules()}
+    assert sorted(unit_tests() - known) == []
+
+
+def test_every_exception_is_still_one() -> None:
+    assert sorted(set(UNTESTED) - modules()) == []
+    tested = {module for module in UNTESTED if name_of_test(module) in unit_tests()}
+    assert sorted(tested) == []
+
+
+def test_every_extension_has_its_test_file() -> None:
+    sources = {path.stem for path in (ROOT / "tchatd_ext").glob("*.pyx")}
+    tests = {
+        path.stem.removeprefix("test_") for path in UNIT.glob("tchatd_ext/test_*.py")
+    }
+    assert sorted(sources - tests) == sorted(UNTESTED_EXTENSIONS)
