@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from tchatd import __version__
-from tchatd.app import operator, secrets, systemd
+from tchatd.app import collector, operator, secrets, systemd
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.data import DataFolder
 from tchatd.app.embedded_postgres import EmbeddedPostgres
@@ -234,6 +234,7 @@ class Daemon:
             async with trio.open_nursery() as accept:
                 await self._accept(edge, accept)
                 self._state = "serving"
+                collector.settle()
                 self._notifier.ready(f"Serving {', '.join(self._addresses)}")
                 took_s = round(time.monotonic() - self._started_s, 2)
                 _log.info(
