@@ -10,7 +10,7 @@ PYTHON_IN_VENV := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 BUILT := build/.release
 SOURCES := setup.py $(wildcard tchatd_ext/*.pyx tchatd_ext/*.pxd tchatd_ext/*.h)
-CODE := tchatd tchatd_ext tests bench setup.py
+CODE := tchatd tchatd_ext tests bench examples setup.py
 
 help:
 	@echo 'make build       the environment and the C extensions'

@@ -76,7 +76,7 @@ class Gateway:
         msgpack: bool,
         headers: bytes = b"",
     ) -> bool:
-        """Answer an upgrade with 101; authenticated() must follow within handshake_s."""
+        """Answer an upgrade with 101; authenticated() follows within handshake_s."""
     def authenticated(self, connection: int) -> bool:
         """End the half-open timer; pings take over."""
     def queue(self, connection: int, frame: Frame) -> bool:
