@@ -35,7 +35,7 @@ from tchatd.kernel.errors import DomainError
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 
-_ROWS_A_TURN: Final = 200
+_ROWS_A_TURN: Final = 50
 """Rows prepared before other tasks get a turn."""
 _RETRY_S_MIN: Final = 0.05
 _SIZES: Final = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)

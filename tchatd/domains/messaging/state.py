@@ -143,7 +143,12 @@ class Member:
 
     def forget(self, flushed_seq: int, kept: int) -> None:
         """Drop the oldest client_ids that are in the store, down to `kept` of them."""
-        flushed = sorted(id for id, seq in self.recent.items() if seq <= flushed_seq)
+        flushed = []
+        for id, seq in self.recent.items():  # by seq, as they came
+            if seq > flushed_seq:
+                break
+            flushed.append(id)
+        flushed.sort()
         drop = flushed[: max(0, len(flushed) - kept)]
         for id in drop:
             del self.recent[id]
@@ -376,15 +381,19 @@ class MessagingState:
     def flushed(self, entries: Iterable[Entry]) -> None:
         """All of these are in the store now."""
         touched: dict[int, DialogState] = {}
+        senders: set[tuple[int, int]] = set()
         for entry in entries:
-            dialog = self._by_number[entry.dialog_number]
+            number = entry.dialog_number
+            dialog = touched[number] = self._by_number[number]
             dialog.unflushed -= 1
             if entry.seq:
                 dialog.flushed_seq = entry.seq
-            touched[dialog.number] = dialog
-            member = dialog.by_number.get(entry.actor)
-            if member and len(member.recent) >= 2 * self._limits.client_ids_max:
-                member.forget(dialog.flushed_seq, self._limits.client_ids_max)
+            if entry.client_id is not None:
+                senders.add((number, entry.actor))
+        for number, user in senders:
+            member = touched[number].by_number[user]
+            if len(member.recent) >= 2 * self._limits.client_ids_max:
+                member.forget(touched[number].flushed_seq, self._limits.client_ids_max)
         for dialog in touched.values():
             assert dialog.unflushed >= 0
             if not dialog.unflushed:
