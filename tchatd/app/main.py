@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import trio
 
 from tchatd import __version__
@@ -70,7 +71,8 @@ def run(
     notifier = systemd.Notifier(os.environ)
     try:
         loaded = secrets.load(settings, os.environ)
-        _raise_descriptor_limit(settings)
+        wanted = settings.gateway.connections_max + DESCRIPTORS_SPARE
+        settings = within(settings, _raise_descriptor_limit(wanted))
         with DataFolder(settings.data_folder) as data:
             daemon = Daemon(settings, loaded, data.node_id(), notifier, reread)
             trio.run(daemon.run, strict_exception_groups=True)
@@ -366,17 +368,33 @@ def _address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _raise_descriptor_limit(settings: Settings) -> None:
-    """As many descriptors as connections are allowed, as far as the system lets us."""
+def _raise_descriptor_limit(wanted: int) -> int:
+    """As many descriptors as wanted, as far as the system lets us; how many it is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.gateway.connections_max + DESCRIPTORS_SPARE
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         soft = allowed
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        _log.warning(
-            "fewer descriptors than gateway.connections_max",
-            descriptors=soft,
-            connections_max=settings.gateway.connections_max,
-        )
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def within(settings: Settings, descriptors: int) -> Settings:
+    """The settings with no more connections than there are descriptors for.
+
+    So that one connection too many is refused, and no file fails to open.
+    """
+    of = settings.gateway
+    most = max(1, descriptors - DESCRIPTORS_SPARE)
+    if of.connections_max <= most:
+        return settings
+    _log.info(
+        "fewer connections than gateway.connections_max, for want of descriptors",
+        connections_max=most,
+        descriptors=descriptors,
+    )
+    gateway = msgspec.structs.replace(
+        of,
+        connections_max=most,
+        connections_per_address_max=min(of.connections_per_address_max, most),
+    )
+    return msgspec.structs.replace(settings, gateway=gateway)

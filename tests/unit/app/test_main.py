@@ -18,7 +18,7 @@ from tchatd.app import secrets
 from tchatd.app.configuration import ConfigurationError, load
 from tchatd.app.data import DataFolder
 from tchatd.app.failures import NotAvailable
-from tchatd.app.main import Daemon, run
+from tchatd.app.main import DESCRIPTORS_SPARE, Daemon, run, within
 from tchatd.app.settings import Settings
 from tchatd.app.systemd import Notifier
 from tchatd.observe import logging
@@ -171,3 +171,10 @@ def test_a_database_that_is_away_is_said_and_is_75(folder: Path) -> None:
     assert run(of, lambda: of, said.append) == 75
     assert said
     assert not any("Traceback" in line for line in said)
+
+
+def test_there_are_never_more_connections_than_descriptors(folder: Path) -> None:
+    of = settings(folder, "")
+    few = within(of, DESCRIPTORS_SPARE + 500).gateway
+    assert (few.connections_max, few.connections_per_address_max) == (500, 500)
+    assert within(of, 1 << 20) is of
