@@ -7,7 +7,8 @@ An answer of the store is as old as the moment its query began. It must not meet
 that has forgotten, since then, what happened in between: a dialog that changed, was
 flushed and evicted would come back as it was. So every wait is pinned from before the
 query until the waiter runs, and the applier tells the state of a flush only when no
-older pin is left (`oldest_pin`). Until then the state keeps it all.
+older pin is left (`oldest_pin`). Until then the state keeps it all, and a moment
+longer: a waiter, whose pin goes as it wakes up, has yet to look at the state.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Loader:
     """flushed_position: of what the store has for sure, now.
 
     wants_max: of one batch; a caller beyond it is refused with `Unavailable`.
-    unpinned: called when the oldest pin has gone.
+    unpinned: called when the oldest pin has gone, after whoever had it has awaited
+        again.
     """
 
     def __init__(
@@ -158,4 +160,4 @@ class Loader:
             while self._pins and not self._pins[0].active:
                 self._pins.popleft()
             if first:
-                self._unpinned()
+                trio.lowlevel.current_trio_token().run_sync_soon(self._unpinned)
