@@ -122,7 +122,8 @@ class AsgiTransport:
     """See `ports.Transport`. Numbers are negative: the C gateway's are not.
 
     A connection whose queue would exceed a limit loses it: it gets one `gap`, or is
-    closed with 4008, as the settings say.
+    closed with 4008, as the settings say. One message alone is never too much: a page
+    of history may be larger than what a slow reader may leave waiting.
     """
 
     def __init__(self, settings: TlsSettings) -> None:
@@ -141,7 +142,7 @@ class AsgiTransport:
         state = self.connections.get(connection)
         if state is None or state.closing is not None:
             return False
-        if (
+        if state.frames and (
             state.size + len(frame) > self._settings.queue_bytes_max
             or len(state.frames) >= self._settings.queue_messages_max
         ):
