@@ -114,6 +114,7 @@ class Messaging(Section, frozen=True):
     tail_max: Count
     client_ids_max: Count
     wants_max: Count
+    unflushed_max: Count
     flush_records_max: Count
     flush_interval_s: Annotated[float, Meta(ge=0, le=60)]
     flush_retry_s_max: Seconds

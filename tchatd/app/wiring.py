@@ -159,7 +159,12 @@ class Core:
             )
         )
         self.applier = Applier(
-            self.journal, state, store, self.hub, wants_max=of.wants_max
+            self.journal,
+            state,
+            store,
+            self.hub,
+            wants_max=of.wants_max,
+            unflushed_max=of.unflushed_max,
         )
         self.flusher = Flusher(
             self.applier,

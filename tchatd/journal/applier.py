@@ -29,19 +29,26 @@ from tchatd.domains.messaging.store import (
     StoreDiverged,
     Wants,
 )
+from tchatd.journal.errors import JournalFull
 from tchatd.journal.loader import Loader
 from tchatd.journal.port import Journal
 from tchatd.kernel.deferred import Deferred
 
 REPLAY_RECORDS_MAX: Final = 1_000
 """Applied at once at start; their dialogs are loaded in one query."""
+FLUSH_ROWS_MAX: Final = 20_000
+"""Of one batch for the store, but for a single record that has more: a new group has a
+row for each member, and no batch may take so long that the store gives it up."""
+_RETRY_AFTER_S: Final = 5
 
 
 class Applier:
     """The messaging domain's `CommandLog`. on_flushable: called when there is work.
 
     Positions: flushed <= durable <= applied. `unflushed` holds the entries later than
-    the first, in order; how many there can be, the journal's backlog limit says.
+    the first, in order, up to `unflushed_max`; beyond it `submit` refuses. The
+    journal's own limit is of bytes on the disk, and a small record's entry takes ten
+    times as many in memory.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class Applier:
         hub: Hub,
         *,
         wants_max: int = 10_000,
+        unflushed_max: int = 1_000_000,
     ) -> None:
         self._journal = journal
         self._state = state
@@ -59,6 +67,7 @@ class Applier:
         self._hub = hub
         self._append = journal.append
         self._apply = state.apply
+        self._unflushed_max = unflushed_max
         self._pending: deque[tuple[int, Deferred[Any], Entry | None, Any]] = deque()
         self._unreleased: deque[tuple[int, list[Entry]]] = deque()
         self.unflushed: deque[Entry] = deque()
@@ -81,6 +90,10 @@ class Applier:
         return len(self._pending)
 
     def submit(self, record: Record, connection: int | None = None) -> Deferred[Any]:
+        if len(self.unflushed) >= self._unflushed_max:
+            raise JournalFull(
+                "The store is too far behind the journal", retry_after_s=_RETRY_AFTER_S
+            )
         position = self._append(encode(record))
         entry = self._apply(record, position)
         self.applied_position = position
@@ -114,9 +127,7 @@ class Applier:
         wants = Wants(ids=set(ids), numbers=set(numbers), members=set(members))
         return await self.loader.load(wants)
 
-    async def sent(
-        self, number: int, sender: int, client_id: bytes
-    ) -> EventRow | None:
+    async def sent(self, number: int, sender: int, client_id: bytes) -> EventRow | None:
         return await self.loader.sent((number, sender, client_id))
 
     def on_durable(self, position: int) -> None:
@@ -143,9 +154,12 @@ class Applier:
     def flushable(self, count_max: int) -> list[Entry]:
         """The next durable entries, in order; they stay until `flushed`."""
         batch: list[Entry] = []
-        durable = self.durable_position
+        durable, rows = self.durable_position, 0
         for entry in self.unflushed:
             if entry.position > durable or len(batch) == count_max:
+                break
+            rows += 1 if entry.created is None else _rows_of(entry)
+            if rows > FLUSH_ROWS_MAX and batch:
                 break
             batch.append(entry)
         return batch
@@ -206,6 +220,11 @@ class Applier:
             assert position == self.applied_position + 1
             self.unflushed.append(self._apply(record, position))
             self.applied_position = self.durable_position = position
+
+
+def _rows_of(created: Entry) -> int:
+    assert created.members is not None
+    return 2 + len(created.members)
 
 
 assert DIALOG_NUMBER_MAX >= 1 << 40

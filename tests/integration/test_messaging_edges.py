@@ -15,6 +15,8 @@ from tchatd.domains.messaging.models import CreateDialog, SendMessage
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import Found, Wants
 from tchatd.edge.asgi import AsgiTransport, TlsSettings, _Connection
+from tchatd.journal.applier import FLUSH_ROWS_MAX
+from tchatd.journal.errors import JournalFull
 from tchatd.stores.memory.messaging import MemoryDialogStore
 from tests.support.client import uuid7
 from tests.support.messaging import Core, user_id
@@ -146,3 +148,36 @@ def test_over_tls_a_page_larger_than_the_queue_is_sent() -> None:
     assert transport.queue(number, b"x" * 1_000)
     assert not transport.queue(number, b"y" * 10)
     assert [len(frame) for frame in state.frames] != [1_000]
+
+
+async def test_new_groups_of_thousands_go_to_the_store_a_few_at_a_time() -> None:
+    core = Core(users=5_000)
+    everybody = [user_id(number) for number in range(1, 5_001)]
+    for _ in range(10):
+        command = CreateDialog(type="group", name="all", participants=everybody)
+        group = await core.do(1, command)
+        await core.do(2, text(group.id))
+
+    batches = []
+    while entries := core.applier.flushable(1_000):
+        batches.append(sum(e.created is not None for e in entries))
+        core.applier.flushed(entries)
+    assert sum(batches) == 10
+    assert max(batches) * 5_000 <= FLUSH_ROWS_MAX
+
+
+async def test_what_memory_cannot_hold_is_refused_and_taken_once_flushed(
+    nursery: trio.Nursery,
+) -> None:
+    core = Core()
+    await nursery.start(core.applier.loader.run)
+    dialog = await core.do(1, with_user(2))
+    core.applier._unflushed_max = 3
+    await core.do(1, text(dialog.id))
+    await core.do(1, text(dialog.id))
+    with pytest.raises(JournalFull):
+        await core.do(1, text(dialog.id))
+    assert core.journal.next_position == 4
+
+    await core.flusher.flush()
+    assert (await core.do(1, text(dialog.id))).seq == 4
