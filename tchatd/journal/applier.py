@@ -215,7 +215,7 @@ class Applier:
     async def _replay(self, batch: list[tuple[int, Record]]) -> None:
         wants = self._state.missing(batch)
         if len(wants):
-            self._state.install(await self._store.load(wants))
+            self._state.install(await self._store.load(wants), evict=False)
         for position, record in batch:
             assert position == self.applied_position + 1
             self.unflushed.append(self._apply(record, position))

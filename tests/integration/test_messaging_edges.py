@@ -181,3 +181,18 @@ async def test_what_memory_cannot_hold_is_refused_and_taken_once_flushed(
 
     await core.flusher.flush()
     assert (await core.do(1, text(dialog.id))).seq == 4
+
+
+async def test_a_replay_needs_more_dialogs_than_memory_keeps(
+    nursery: trio.Nursery,
+) -> None:
+    core = Core()
+    await nursery.start(core.applier.loader.run)
+    dialogs = [(await core.do(1, with_user(other))).id for other in range(2, 7)]
+    await core.flusher.flush()
+    for dialog_id in dialogs:
+        await core.do(1, text(dialog_id))
+
+    core = await core.restart(limits=StateLimits(dialogs_max=2))
+    assert len(core.state) == 2
+    assert [len(log) for log in core.store.log.values()] == [2] * 5  # type: ignore[attr-defined]

@@ -337,8 +337,11 @@ class MessagingState:
                 wants.members.add((record.dialog_number, actor))
         return wants
 
-    def install(self, found: Found) -> None:
-        """Take what was loaded; what is here already is newer and stays."""
+    def install(self, found: Found, *, evict: bool = True) -> None:
+        """Take what was loaded; what is here already is newer and stays.
+
+        evict: not, while records wait to be applied that need what is loaded by now.
+        """
         for row in found.dialogs:
             if row.number not in self._by_number:
                 self._add(DialogState(row))
@@ -346,7 +349,8 @@ class MessagingState:
             dialog = self._by_number.get(member.dialog_number)
             if dialog is not None and member.user_number not in dialog.by_number:
                 dialog.by_number[member.user_number] = Member.of_row(member)
-        self.evict()
+        if evict:
+            self.evict()
 
     def evict(self) -> None:
         """Forget the least recently used dialogs beyond the limit, if they may go."""
