@@ -6,10 +6,11 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from tchatd.domains.messaging.models import CreateDialog, ReadMessages, SendMessage
 from tchatd.domains.messaging.store import (
@@ -21,7 +22,7 @@ from tchatd.domains.messaging.store import (
     Wants,
 )
 from tchatd.stores.memory.messaging import MemoryDialogStore
-from tests.support.messaging import UUID, Core, user_id
+from tests.support.messaging import Core, user_id
 
 USERS = 130
 
@@ -43,11 +44,12 @@ async def history(seed: int = 7, commands: int = 300) -> RecordingStore:
     store, choose = RecordingStore(), random.Random(seed)
     core = Core(store, users=USERS, seed=seed)
     async with loading(core):
-        dialogs, messages = [], []
-        for users in ((1, 2), (2, 3), (1, 4)):
-            people = [user_id(users[1])]
+        dialogs: list[tuple[Any, tuple[int, ...]]] = []
+        messages: list[tuple[str, tuple[int, ...]]] = []
+        for one, other in ((1, 2), (2, 3), (1, 4)):
+            people = [user_id(other)]
             command = CreateDialog(type="user", participants=people)
-            dialogs.append((await core.do(users[0], command), users))
+            dialogs.append((await core.do(one, command), (one, other)))
         for size in (4, USERS):
             people = [user_id(n) for n in range(1, size + 1)]
             command = CreateDialog(type="group", name=f"{size}", participants=people)
@@ -64,7 +66,7 @@ async def history(seed: int = 7, commands: int = 300) -> RecordingStore:
                     dialog_id=dialog.id,
                     type="text",
                     content={"text": f"{step} \0 สวัสดี"},
-                    **({"client_id": core.ids.v7()} if choose.random() < 0.7 else {}),
+                    client_id=core.ids.v7() if choose.random() < 0.7 else UNSET,
                 )
                 messages.append(((await core.do(user, send)).id, users))
             if choose.random() < 0.1:

@@ -179,7 +179,7 @@ class Core:
         return answer
 
     async def do(self, user: int, command: Any, **around: Any) -> Any:
-        handler: Callable[[Context, Any], Any] = {
+        handlers: dict[str, Callable[[Context, Any], Any]] = {
             "CreateDialog": self.service.create_dialog,
             "GetDialog": self.service.get_dialog,
             "ListDialogs": self.service.list_dialogs,
@@ -190,7 +190,8 @@ class Core:
             "StartTyping": self.service.start_typing,
             "StopTyping": self.service.stop_typing,
             "Sync": self.service.sync,
-        }[type(command).__name__]
+        }
+        handler = handlers[type(command).__name__]
         if self.auto:
             self.journal.sync()
         return await self.settle(handler(self.context(user, **around), command))

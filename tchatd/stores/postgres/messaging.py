@@ -311,8 +311,7 @@ def _dialog(row: Row) -> DialogRow:
     """row: `_DIALOG`, then `_EVENT` of the last message or NULLs."""
     event = row[_DIALOG_COLUMNS : _DIALOG_COLUMNS + _EVENT_COLUMNS]
     last_message = EventRow(*event) if event[0] is not None else None
-    columns = row[2:_DIALOG_COLUMNS]
-    return DialogRow(row[0], row[1].bytes, *columns, last_message=last_message)
+    return DialogRow(*(row[0], row[1].bytes, *row[2:_DIALOG_COLUMNS], last_message))
 
 
 def _flush_parameters(batch: FlushBatch) -> dict[str, Any]:
