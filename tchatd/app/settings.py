@@ -229,6 +229,8 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "tls.bind", "must differ from listen.bind"
     if s.gateway.ping_interval_s + s.gateway.pong_timeout_s > s.gateway.idle_s:
         yield "gateway.idle_s", "is less than ping_interval_s + pong_timeout_s"
+    if s.gateway.pong_timeout_s > s.gateway.ping_interval_s:
+        yield "gateway.pong_timeout_s", "is more than gateway.ping_interval_s"
     if s.gateway.uri_bytes_max > s.gateway.head_bytes_max:
         yield "gateway.uri_bytes_max", "is more than gateway.head_bytes_max"
     if s.gateway.connections_per_address_max > s.gateway.connections_max:

@@ -22,7 +22,13 @@ PING_S = 4
 
 
 async def test_ten_thousand_idle_sockets_stay_up_through_ping_cycles() -> None:
-    daemon = Daemon(ROOMY | {"GATEWAY_PING_INTERVAL_S": str(PING_S)})
+    daemon = Daemon(
+        ROOMY
+        | {
+            "GATEWAY_PING_INTERVAL_S": str(PING_S),
+            "GATEWAY_PONG_TIMEOUT_S": str(PING_S),
+        }
+    )
     sockets: list[RawSocket] = []
     try:
         daemon.start()

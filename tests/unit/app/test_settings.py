@@ -45,6 +45,7 @@ def test_the_defaults_hold_every_relation(defaults: Settings) -> None:
         ("listen.bind", "127.0.0.1:70000", "listen.bind"),
         ("tls.bind", "127.0.0.1:8443", "tls.bind"),
         ("gateway.ping_interval_s", 70, "gateway.idle_s"),
+        ("gateway.pong_timeout_s", 26, "gateway.pong_timeout_s"),
         ("gateway.uri_bytes_max", 1 << 20, "gateway.uri_bytes_max"),
         ("gateway.connections_max", 5, "gateway.connections_per_address_max"),
         ("journal.segment_bytes", (1 << 26) + 1, "journal.segment_bytes"),
