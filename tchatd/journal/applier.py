@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+import msgspec
 import trio
 
 from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
@@ -29,7 +30,7 @@ from tchatd.domains.messaging.store import (
     StoreDiverged,
     Wants,
 )
-from tchatd.journal.errors import JournalFull
+from tchatd.journal.errors import JournalFull, JournalUnusable
 from tchatd.journal.loader import Loader
 from tchatd.journal.port import Journal
 from tchatd.kernel.deferred import Deferred
@@ -195,7 +196,7 @@ class Applier:
         batch: list[tuple[int, Record]] = []
         count = 0
         for position, payload in self._journal.replay(stored):
-            batch.append((position, decode(payload)))
+            batch.append((position, _decoded(payload, position)))
             if len(batch) == REPLAY_RECORDS_MAX:
                 await self._replay(batch)
                 await flush()
@@ -220,6 +221,15 @@ class Applier:
             assert position == self.applied_position + 1
             self.unflushed.append(self._apply(record, position))
             self.applied_position = self.durable_position = position
+
+
+def _decoded(payload: bytes, position: int) -> Record:
+    try:
+        return decode(payload)
+    except msgspec.DecodeError as error:
+        raise JournalUnusable(
+            f"Record {position} was not written by this version of tchatd: {error}"
+        ) from error
 
 
 def _rows_of(created: Entry) -> int:

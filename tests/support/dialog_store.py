@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
-import trio
 from msgspec import UNSET, structs
 
 from tchatd.domains.messaging.models import CreateDialog, ReadMessages, SendMessage
@@ -22,7 +19,7 @@ from tchatd.domains.messaging.store import (
     Wants,
 )
 from tchatd.stores.memory.messaging import MemoryDialogStore
-from tests.support.messaging import Core, user_id
+from tests.support.messaging import Core, loading, user_id
 
 USERS = 130
 
@@ -73,15 +70,6 @@ async def history(seed: int = 7, commands: int = 300) -> RecordingStore:
                 await core.flusher.flush()
         await core.flusher.flush()
     return store
-
-
-@asynccontextmanager
-async def loading(core: Core) -> AsyncIterator[None]:
-    """The core's loader runs meanwhile."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(core.applier.loader.run)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 async def copied(store: DialogStore) -> RecordingStore:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,6 +19,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from tchatd.domains.messaging.models import CreateDialog, SendMessage
 from tchatd.domains.messaging.service import MessagingService
 from tchatd.domains.messaging.state import MessagingState, StateLimits
 from tchatd.domains.messaging.store import DialogStore
@@ -211,6 +220,31 @@ class Core:
 
 def _set(event: trio.Event, _: object) -> None:
     event.set()
+
+
+@asynccontextmanager
+async def loading(core: Core) -> AsyncIterator[None]:
+    """The core's loader runs meanwhile."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(core.applier.loader.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def text(dialog_id: str, words: str = "hello", **fields: Any) -> SendMessage:
+    return SendMessage(
+        dialog_id=dialog_id, type="text", content={"text": words}, **fields
+    )
+
+
+def with_user(*numbers: int) -> CreateDialog:
+    people = [user_id(number) for number in numbers]
+    return CreateDialog(type="user", participants=people)
+
+
+def group_of(numbers: Iterable[int], name: str = "Lunch") -> CreateDialog:
+    people = [user_id(number) for number in numbers]
+    return CreateDialog(type="group", name=name, participants=people)
 
 
 def shape(value: Any) -> Any:
