@@ -83,6 +83,7 @@ class Applier:
             unpinned=self._release,
             wants_max=wants_max,
         )
+        state.is_kept = self.loader.keeps
         journal.on_durable = self.on_durable
 
     @property
@@ -179,6 +180,7 @@ class Applier:
         pin = self.loader.oldest_pin
         while self._unreleased and (pin is None or self._unreleased[0][0] <= pin):
             self._state.flushed(self._unreleased.popleft()[1])
+        self._state.evict()
 
     async def recover(self, flush: Callable[[], Awaitable[None]]) -> int:
         """Apply what the journal has beyond the store; before the journal runs.

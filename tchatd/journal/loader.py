@@ -8,20 +8,26 @@ that has forgotten, since then, what happened in between: a dialog that changed,
 flushed and evicted would come back as it was. So every wait is pinned from before the
 query until the waiter runs, and the applier tells the state of a flush only when no
 older pin is left (`oldest_pin`). Until then the state keeps it all, and a moment
-longer: a waiter, whose pin goes as it wakes up, has yet to look at the state.
+longer: a waiter, whose pin goes as it wakes up, has yet to look at the state. Nor are
+the dialogs evicted that somebody waits to look at (`keeps`), or a rush for more of them
+than memory has room for would load them again and again.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 
-from tchatd.domains.messaging.state import MessagingState
+from tchatd.domains.messaging.identifiers import uuid_text
+from tchatd.domains.messaging.state import DialogState, MessagingState
 from tchatd.domains.messaging.store import DialogStore, EventRow, Found, Wants
 from tchatd.kernel.errors import DomainError, Unavailable
+
+T = TypeVar("T")
 
 
 class _Batch:
@@ -78,6 +84,8 @@ class Loader:
         self._next = _Batch()
         self._wanted = trio.Event()
         self._pins: deque[_Pin] = deque()
+        self._kept_ids: Counter[str] = Counter()
+        self._kept_numbers: Counter[int] = Counter()
         self.batches = 0
         self.loaded = 0
 
@@ -96,7 +104,7 @@ class Loader:
         Raises:
             Unavailable: the store is away, or too many wait.
         """
-        with self._pinned():
+        with self._pinned(wants):
             found = await self._joined(wants).wait()
             ids = {row.id for row in found.dialogs}
             numbers = {row.number for row in found.dialogs}
@@ -104,8 +112,9 @@ class Loader:
 
     async def sent(self, key: tuple[int, int, bytes]) -> EventRow | None:
         """The stored `message.new` of (dialog number, sender, client_id)."""
-        with self._pinned():
-            found = await self._joined(Wants(sent={key})).wait()
+        wants = Wants(sent={key})
+        with self._pinned(wants):
+            found = await self._joined(wants).wait()
             for row in found.sent:
                 if (row.dialog_number, row.actor, row.client_id) == key:
                     return row
@@ -123,7 +132,7 @@ class Loader:
 
     async def _ask(self, batch: _Batch) -> None:
         try:
-            with self._pinned():  # whoever waits may be cancelled before the answer
+            with self._pinned(Wants()):  # who waits may be cancelled before the answer
                 found = await self._store.load(batch.wants)
                 self._state.install(found)
         except DomainError as error:
@@ -148,16 +157,40 @@ class Loader:
         self._wanted.set()
         return batch
 
+    def keeps(self, dialog: DialogState) -> bool:
+        """Whether somebody who waits is about to look at it."""
+        return dialog.number in self._kept_numbers or dialog.id in self._kept_ids
+
     @contextmanager
-    def _pinned(self) -> Iterator[None]:
+    def _pinned(self, wants: Wants) -> Iterator[None]:
         pin = _Pin(self._flushed_position())
         self._pins.append(pin)
+        ids, numbers = _dialogs_of(wants)
+        self._kept_ids.update(ids)
+        self._kept_numbers.update(numbers)
         try:
             yield
         finally:
+            _take(self._kept_ids, ids)
+            _take(self._kept_numbers, numbers)
             pin.active = False
             first = self._pins[0] is pin
             while self._pins and not self._pins[0].active:
                 self._pins.popleft()
             if first:
                 trio.lowlevel.current_trio_token().run_sync_soon(self._unpinned)
+
+
+def _dialogs_of(wants: Wants) -> tuple[list[str], list[int]]:
+    """The dialogs that are looked at afterwards: texts of ids, and numbers."""
+    numbers = [*wants.numbers]
+    numbers += [number for number, _ in wants.members]
+    numbers += [number for number, _, _ in wants.sent]
+    return [uuid_text(id) for id in wants.ids], numbers
+
+
+def _take(counts: Counter[T], keys: Iterable[T]) -> None:
+    for key in keys:
+        counts[key] -= 1
+        if not counts[key]:
+            del counts[key]

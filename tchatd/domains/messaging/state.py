@@ -22,7 +22,7 @@ below it has to be looked up in the store, which has all that was forgotten.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, structs
@@ -286,7 +286,10 @@ class DialogState:
 
 
 class MessagingState:
-    """Every loaded dialog, the least recently used first."""
+    """Every loaded dialog, the least recently used first.
+
+    is_kept: whether somebody who waits is about to look at it, so that it must stay.
+    """
 
     def __init__(self, limits: StateLimits) -> None:
         self._limits = limits
@@ -294,6 +297,7 @@ class MessagingState:
         self._by_number: dict[int, DialogState] = {}
         self._user_texts: dict[bytes, str] = {}
         self.dirty: dict[int, DialogState] = {}
+        self.is_kept: Callable[[DialogState], bool] = lambda _: False
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -359,7 +363,7 @@ class MessagingState:
             if len(self._by_id) <= self._limits.dialogs_max:
                 return
             id, dialog = next(iter(self._by_id.items()))
-            if dialog.unflushed:
+            if dialog.unflushed or self.is_kept(dialog):
                 self._by_id.move_to_end(id)
             else:
                 del self._by_id[id]

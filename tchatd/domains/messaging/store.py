@@ -302,9 +302,8 @@ class CommandLog(Protocol):
     ) -> bool:
         """Bring into state what exists of these; one query for all who wait.
 
-        Answers whether all of the dialogs exist. What was loaded may be evicted again
-        before the caller runs: look, and ask again. What does not exist and is not in
-        state then can be created, without awaiting in between.
+        Answers whether all of the dialogs exist; until the caller awaits again they are
+        in state. What does not exist can be created, without awaiting in between.
 
         Raises:
             Unavailable: the store is away, or too many wait.

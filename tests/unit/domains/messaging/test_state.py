@@ -1,0 +1,251 @@
+"""How records change what is in memory, and what memory may forget."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tchatd.domains.messaging.identifiers import client_time_ms
+from tchatd.domains.messaging.models import MessageRead, ReadState
+from tchatd.domains.messaging.records import (
+    DialogRecord,
+    MessageRecord,
+    ReadRecord,
+    Record,
+)
+from tchatd.domains.messaging.state import (
+    DialogState,
+    Entry,
+    Member,
+    MessagingState,
+    StateLimits,
+)
+from tchatd.domains.messaging.store import MEMBER, OWNER, Found, MemberRow
+from tchatd.kernel.bitmaps import BitMap
+from tests.support.messaging import user_id
+
+AT_MS = 1_800_000_000_000
+
+
+def dialog_of(*users: int, type: str = "group") -> DialogRecord:
+    shown = sorted(users)[:100]
+    return DialogRecord(
+        dialog_id=random.randbytes(16),
+        at_ms=AT_MS,
+        type=type,
+        creator=users[0],
+        creator_id=user_id(users[0]).bytes,
+        members=BitMap(users).serialize(),
+        participants=b"".join(user_id(number).bytes for number in shown),
+        name="Lunch",
+    )
+
+
+def message(number: int, user: int, client_id: bytes | None = None) -> MessageRecord:
+    id = user_id(user).bytes
+    return MessageRecord(number, AT_MS + 5, user, id, "text", {"text": "x"}, client_id)
+
+
+def read(number: int, user: int, seq: int, ordinal: int) -> ReadRecord:
+    id = user_id(user).bytes
+    return ReadRecord(number, AT_MS + 9, user, id, seq, ordinal, "m")
+
+
+def client_id(time_ms: int, rest: int = 0) -> bytes:
+    return (time_ms << 80 | 7 << 76 | 2 << 62 | rest).to_bytes(16, "big")
+
+
+class Applied:
+    """A state that records are given to, one after another."""
+
+    def __init__(self, **limits: int) -> None:
+        self.state = MessagingState(StateLimits(**limits))
+        self.position = 0
+        self.entries: list[Entry] = []
+
+    def __call__(self, record: Record) -> Entry:
+        self.position += 1
+        entry = self.state.apply(record, self.position)
+        self.entries.append(entry)
+        return entry
+
+    def flush(self, count: int | None = None) -> None:
+        count = len(self.entries) if count is None else count
+        self.state.flushed(self.entries[:count])
+        del self.entries[:count]
+
+    def dialog(self, number: int) -> DialogState:
+        dialog = self.state.find_number(number)
+        assert dialog is not None
+        return dialog
+
+
+@pytest.fixture
+def apply() -> Applied:
+    return Applied()
+
+
+def unread(dialog: DialogState, user: int) -> int:
+    return dialog.view(dialog.member(user)).unread_count
+
+
+def test_a_dialogs_seq_is_dense_and_counts_every_event(apply: Applied) -> None:
+    number = apply(dialog_of(1, 2)).dialog_number
+    assert number == 1
+    records: list[Record] = [
+        message(1, 1),
+        message(1, 2),
+        read(1, 1, 3, 2),
+        message(1, 1),
+    ]
+    assert [apply(record).seq for record in records] == [2, 3, 4, 5]
+    dialog = apply.dialog(1)
+    assert (dialog.last_seq, dialog.message_count) == (5, 3)
+    assert [entry.seq for entry in dialog.tail] == [1, 2, 3, 4, 5]
+
+
+def test_unread_counts_follow_messages_reads_and_ones_own_sending(
+    apply: Applied,
+) -> None:
+    apply(dialog_of(1, 2, 3))
+    for _ in range(4):
+        apply(message(1, 1))
+    dialog = apply.dialog(1)
+    assert [unread(dialog, user) for user in (1, 2, 3)] == [0, 4, 4]
+    answer = apply(read(1, 2, 3, 2)).answer
+    assert answer == ReadState(dialog.id, 3, 2)
+    apply(message(1, 3))
+    assert [unread(dialog, user) for user in (1, 2, 3)] == [1, 3, 0]
+
+
+def test_a_creator_of_a_group_owns_it_and_in_a_dialog_of_two_nobody_does(
+    apply: Applied,
+) -> None:
+    assert apply(dialog_of(3, 2)).role == OWNER
+    assert apply.dialog(1).by_number[3].role == OWNER
+    assert apply(dialog_of(1, 2, type="user")).role == MEMBER
+
+
+def test_reading_a_large_dialog_is_told_to_the_reader_alone(apply: Applied) -> None:
+    apply(dialog_of(*range(1, 102)))
+    apply(message(1, 1))
+    entry = apply(read(1, 5, 2, 1))
+    assert (entry.seq, entry.members, entry.actor) == (0, None, 5)
+    assert isinstance(entry.event, MessageRead)
+    dialog = apply.dialog(1)
+    assert (dialog.last_seq, unread(dialog, 5), unread(dialog, 6)) == (2, 0, 1)
+    assert (dialog.last_position, dialog.changed_position) == (2, 3)
+
+
+def test_a_message_shows_who_has_read_it_but_not_its_sender(apply: Applied) -> None:
+    apply(dialog_of(1, 2, 3))
+    apply(message(1, 1))
+    apply(read(1, 2, 2, 1))
+    dialog = apply.dialog(1)
+    assert dialog.last_message is not None
+    [reader] = dialog.with_readers(dialog.last_message).read_by
+    assert reader.user_id == str(user_id(2))
+    assert dialog.last_message.read_by == ()
+
+
+def test_the_tail_keeps_what_is_not_flushed_and_some_of_what_is() -> None:
+    apply = Applied(tail_max=4)
+    apply(dialog_of(1, 2))
+    for _ in range(20):
+        apply(message(1, 1))
+    apply.flush(15)
+    dialog = apply.dialog(1)
+    assert (dialog.tail_first_seq, dialog.last_seq, dialog.unflushed) == (16, 21, 6)
+    apply.flush()
+    assert (dialog.tail_first_seq, dialog.unflushed) == (16, 0)
+    assert dialog.entry_at(15) is None
+    assert dialog.entry_at(22) is None
+    entry = dialog.entry_at(16)
+    assert entry is not None
+    assert entry.seq == 16
+    assert apply.state.dirty == {}
+
+
+def test_only_flushed_dialogs_are_evicted_the_longest_unused_first() -> None:
+    apply = Applied(dialogs_max=2)
+    for _ in range(4):
+        apply(dialog_of(1, 2))
+    assert len(apply.state) == 4
+    apply.flush(1)
+    assert [bool(apply.state.find_number(n)) for n in (1, 2, 3, 4)] == [
+        False,
+        *[True] * 3,
+    ]
+    apply.state.find_number(2)
+    apply.flush()
+    assert [bool(apply.state.find_number(n)) for n in (2, 3, 4)] == [True, False, True]
+
+
+def test_a_dialog_that_somebody_waits_for_is_not_evicted() -> None:
+    apply = Applied(dialogs_max=1)
+    apply.state.is_kept = lambda dialog: dialog.number == 1
+    for _ in range(3):
+        apply(dialog_of(1, 2))
+    apply.flush()
+    assert [bool(apply.state.find_number(n)) for n in (1, 2, 3)] == [True, False, False]
+
+
+def test_what_is_loaded_never_replaces_what_is_here(apply: Applied) -> None:
+    record = dialog_of(1, 2)
+    created = apply(record).created
+    assert created is not None
+    apply(message(1, 1))
+    apply.state.install(Found([created], [MemberRow(1, 1), MemberRow(9, 9)], []))
+    dialog = apply.dialog(1)
+    assert (dialog.last_seq, dialog.by_number[1].read_seq) == (2, 2)
+    assert apply.state.find_number(9) is None
+
+
+def test_what_a_replay_needs_and_what_it_brings_itself(apply: Applied) -> None:
+    records: list[tuple[int, Record]] = [
+        (5, message(3, 1)),
+        (6, dialog_of(1, 2)),
+        (7, message(6, 1)),
+        (8, read(4, 2, 2, 1)),
+    ]
+    wants = apply.state.missing(records)
+    assert (wants.numbers, wants.members) == ({3, 4}, {(3, 1), (4, 2)})
+
+
+def test_the_floor_is_above_every_forgotten_id_and_the_greatest_stay() -> None:
+    member = Member()
+    times = [50, 10, 40, 99_999, 20, 30]
+    for seq, time_ms in enumerate(times, 1):
+        member.recent[client_id(time_ms)] = seq
+    member.forget(flushed_seq=0, kept=2)
+    assert (len(member.recent), member.floor_ms) == (6, -1)
+    member.forget(flushed_seq=5, kept=2)
+    assert [client_time_ms(id) for id in member.recent] == [50, 99_999, 30]
+    assert member.floor_ms == 40
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_forgotten_id_is_ever_taken_for_new(seed: int) -> None:
+    choose = random.Random(seed)
+    apply = Applied(client_ids_max=3)
+    apply(dialog_of(1, 2))
+    sent: set[bytes] = set()
+    for _ in range(300):
+        if choose.random() < 0.2:
+            apply.flush(choose.randrange(len(apply.entries) + 1))
+        id = client_id(
+            choose.choice([choose.randrange(60), 10**6]), choose.randrange(9)
+        )
+        member = apply.dialog(1).by_number[1]
+        is_known = id in member.recent
+        if not is_known and client_time_ms(id) > member.floor_ms:
+            assert id not in sent
+        if id not in sent:
+            sent.add(id)
+            apply(message(1, 1, id))
+        assert all(
+            i in member.recent for i in (e.client_id for e in apply.entries) if i
+        )
+    apply.flush()
+    assert len(apply.dialog(1).by_number[1].recent) < 6
