@@ -162,7 +162,7 @@ class Syncing:
         rows = await self._store.ranges(ranges, until) if ranges else []
         events, number, seq, whole = _merged(parts, rows)
         if whole and not cut:
-            place, has_more = SyncCursor(after=until), False
+            place, has_more = SyncCursor(after=until), cursor.until != 0
         else:
             if not parts:
                 number = plan[-1].number if plan else cursor.number

@@ -1,0 +1,226 @@
+"""Pages are whole wherever their parts are: tail, store, or both."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+from msgspec import UNSET
+
+from tchatd.domains.messaging import errors
+from tchatd.domains.messaging.models import (
+    GetDialog,
+    ListDialogs,
+    ListEvents,
+    ListMessages,
+    ReadMessages,
+)
+from tchatd.domains.messaging.reading import within_bytes
+from tchatd.domains.messaging.state import StateLimits
+from tchatd.domains.messaging.store import EventRow
+from tchatd.kernel.deferred import Deferred
+from tchatd.kernel.errors import DomainError, Invalid
+from tests.support.messaging import Core, group_of, loading, shape, text, with_user
+
+
+async def talk(core: Core, count: int = 40) -> tuple[str, list[str]]:
+    """A dialog of 1 and 2 in which both write and read, flushed now and then."""
+    core.state._limits = StateLimits(tail_max=3)
+    choose = random.Random(5)
+    dialog = await core.do(1, with_user(2))
+    ids: list[str] = []
+    for _ in range(count):
+        core.clock.advance(10)
+        ids.append((await core.do(choose.choice((1, 2)), text(dialog.id))).id)
+        if choose.random() < 0.3:
+            await core.do(choose.choice((1, 2)), ReadMessages(UUID(ids[-1])))
+        if choose.random() < 0.2:
+            await core.flusher.flush()
+    return dialog.id, ids
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 1_000])
+async def test_the_log_is_read_in_pages_without_a_hole(core: Core, limit: int) -> None:
+    dialog_id, _ = await talk(core)
+    seqs: list[int] = []
+    while True:
+        after = seqs[-1] if seqs else 0
+        page = await core.do(
+            1, ListEvents(dialog_id=dialog_id, after=after, limit=limit)
+        )
+        seqs += [event.seq for event in page.events]
+        if not page.has_more:
+            break
+    assert seqs == list(range(1, page.last_seq + 1))
+    beyond = await core.do(1, ListEvents(dialog_id=dialog_id, after=10_000))
+    assert (beyond.events, beyond.has_more) == ([], False)
+
+
+async def test_the_log_says_the_same_from_memory_and_from_the_store(core: Core) -> None:
+    dialog_id, _ = await talk(core)
+    whole = ListEvents(dialog_id=dialog_id, limit=1_000)
+    before = shape(await core.do(2, whole))
+    await core.flusher.flush()
+    again = await core.restart()
+    async with loading(again):
+        assert shape(await again.do(2, whole)) == before
+
+
+@pytest.mark.parametrize("limit", [1, 4, 100])
+async def test_messages_are_read_backwards_and_forwards(core: Core, limit: int) -> None:
+    dialog_id, ids = await talk(core)
+
+    async def pages(side: str) -> list[str]:
+        found: list[str] = []
+        edge: Any = UNSET if side == "before" else UUID(ids[0])
+        while True:
+            command = ListMessages(dialog_id=dialog_id, limit=limit, **{side: edge})
+            page = await core.do(2, command)
+            shown = [message.id for message in page.messages]
+            assert shown == sorted(shown, reverse=True)
+            found += shown if side == "before" else reversed(shown)
+            if not page.has_more:
+                return found
+            edge = UUID(found[-1])
+
+    assert await pages("before") == ids[::-1]
+    assert await pages("after") == ids[1:]
+
+
+async def test_messages_show_who_has_read_them(core: Core) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    one, two = [await core.do(1, text(dialog.id)) for _ in range(2)]
+    await core.do(2, ReadMessages(UUID(one.id)))
+    await core.do(3, ReadMessages(UUID(two.id)))
+    readers = {}
+    for restarted in (False, True):
+        if restarted:
+            await core.flusher.flush()
+            core = await core.restart()
+        async with loading(core):
+            page = await core.do(1, ListMessages(dialog_id=dialog.id))
+            listed = await core.do(1, ListDialogs())
+            [latest] = [d.last_message for d in listed.dialogs]
+            readers[restarted] = [
+                [by.user_id[-1] for by in message.read_by]
+                for message in (*page.messages, latest)
+            ]
+    assert readers[False] == readers[True] == [["3"], ["2", "3"], ["3"]]
+
+
+@pytest.mark.parametrize("edge", [uuid4(), UUID(int=7 << 76 | 2 << 62 | 9 << 31 | 1)])
+async def test_a_page_begins_at_a_message_of_the_dialog(core: Core, edge: UUID) -> None:
+    dialog_id, ids = await talk(core, 10)
+    created = UUID(int=UUID(ids[0]).int - 1)
+    for id in (edge, created):
+        with pytest.raises(errors.MessageNotFound):
+            await core.do(1, ListMessages(dialog_id=dialog_id, before=id))
+    both = ListMessages(dialog_id=dialog_id, before=edge, after=edge)
+    with pytest.raises(Invalid):
+        await core.do(1, both)
+
+
+@pytest.mark.parametrize(
+    "command", [GetDialog, ListEvents, ListMessages], ids=lambda type: type.__name__
+)
+async def test_only_members_read(core: Core, command: Any) -> None:
+    dialog = await core.do(1, with_user(2))
+    for id, error in (
+        (dialog.id, errors.DialogNotFound),
+        (str(uuid4()), errors.DialogNotFound),
+        ("x" * 36, Invalid),
+    ):
+        with pytest.raises(error):
+            await core.do(3, command(dialog_id=id))
+
+
+async def test_what_is_not_durable_is_not_shown(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    core.auto = False
+    core.service.send_message(core.context(1), text(dialog.id))
+    shown: dict[str, Any] = {}
+
+    async def ask(command: Any) -> None:
+        shown[type(command).__name__] = await core.do(2, command)
+
+    async with trio.open_nursery() as nursery:
+        commands = (
+            GetDialog(dialog.id),
+            ListDialogs(),
+            ListEvents(dialog_id=dialog.id),
+            ListMessages(dialog_id=dialog.id),
+        )
+        for command in commands:
+            nursery.start_soon(ask, command)
+        await trio.testing.wait_all_tasks_blocked()
+        assert shown == {}
+        core.journal.sync()
+    assert shown["GetDialog"].unread_count == 1
+    assert shown["ListDialogs"].dialogs[0].unread_count == 1
+    assert len(shown["ListEvents"].events) == 2
+    assert len(shown["ListMessages"].messages) == 1
+
+
+async def test_a_read_of_what_is_durable_needs_no_task(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    answer = core.service.list_events(core.context(1), ListEvents(dialog_id=dialog.id))
+    assert not isinstance(answer, Deferred)
+    assert answer.last_seq == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_dialogs_page_by_activity_however_much_is_flushed(seed: int) -> None:
+    choose = random.Random(seed)
+    core = Core(seed=seed)
+    order: list[str] = []
+    async with loading(core):
+        for number in range(12):
+            command = group_of([2]) if number % 3 else with_user(number + 10)
+            dialog = await core.do(1, command)
+            order.insert(0, dialog.id)
+            if choose.random() < 0.3:
+                await core.flusher.flush()
+        for _ in range(20):
+            dialog_id = choose.choice(order)
+            await core.do(1, text(dialog_id))
+            order.remove(dialog_id)
+            order.insert(0, dialog_id)
+            if choose.random() < 0.15:
+                await core.flusher.flush()
+            limit = choose.randrange(1, 8)
+            await check_pages(core, order, limit)
+
+
+async def check_pages(core: Core, order: list[str], limit: int) -> None:
+    by_cursor: list[str] = []
+    cursor: Any = UNSET
+    for offset in range(0, len(order), limit):
+        page = await core.do(1, ListDialogs(limit=limit, offset=offset))
+        assert [dialog.id for dialog in page.dialogs] == order[offset : offset + limit]
+        assert (page.total, page.has_more) == (12, offset + limit < 12)
+        page = await core.do(1, ListDialogs(limit=limit, cursor=cursor))
+        by_cursor += [dialog.id for dialog in page.dialogs]
+        cursor = page.next_cursor
+    assert by_cursor == order
+    assert cursor is UNSET
+    groups = await core.do(1, ListDialogs(type="group", limit=100))
+    assert (len(groups.dialogs), groups.total) == (8, 8)
+    assert (await core.do(1, ListDialogs(type="channel"))).dialogs == []
+    assert (await core.do(1, ListDialogs(offset=500))).dialogs == []
+
+
+@pytest.mark.parametrize("cursor", ["x", "d1.", "d1.x", "d1.²", "d1." + "9" * 30])
+async def test_a_foreign_cursor_is_refused(core: Core, cursor: str) -> None:
+    with pytest.raises(DomainError):
+        await core.do(1, ListDialogs(cursor=cursor))
+
+
+def test_a_page_of_rows_has_one_at_least() -> None:
+    rows = [EventRow(1, n, 2, n, 0, 0, 1, b"", "x" * 10) for n in range(1, 5)]
+    assert within_bytes(rows, 5) == rows[:1]
+    assert within_bytes(rows, 20) == rows[:2]
+    assert within_bytes(rows, 40) == rows
+    assert within_bytes([], 40) == []
