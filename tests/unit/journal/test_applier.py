@@ -1,0 +1,214 @@
+"""Same records, same order: same state, same events, live or replayed from anywhere."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+import trio
+
+from tchatd.domains.messaging.models import GetDialog, ListEvents, ReadMessages
+from tchatd.domains.messaging.state import StateLimits
+from tchatd.domains.messaging.store import StoreDiverged
+from tchatd.journal.errors import JournalUnusable
+from tchatd.journal.flusher import FlusherSettings
+from tchatd.kernel.deferred import Deferred
+from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.messaging import (
+    Core,
+    FakeJournal,
+    group_of,
+    loading,
+    shape,
+    text,
+    with_user,
+)
+
+
+async def random_history(seed: int, commands: int) -> Core:
+    """A core that many commands went through; flushed, evicted and loaded meanwhile."""
+    choose = random.Random(seed)
+    core = Core(seed=seed, limits=StateLimits(dialogs_max=3, tail_max=2))
+    dialogs: list[tuple[str, list[int]]] = []
+    messages: list[tuple[UUID, list[int]]] = []
+    async with loading(core):
+        for _ in range(commands):
+            core.clock.advance(choose.randrange(-20, 100))
+            step = choose.random()
+            if step < 0.1 or not messages:
+                users = choose.sample(range(1, 6), 2)
+                command = with_user(users[1])
+                if choose.random() < 0.5:
+                    users = [users[0], *range(1, choose.choice([5, 130]))]
+                    command = group_of(users)
+                answer = await core.do(users[0], command)
+                dialogs.append((getattr(answer, "body", answer).id, users))
+            if step < 0.3 and messages:
+                id, users = choose.choice(messages)
+                user = choose.choice([user for user in users if user < 6])
+                await core.do(user, ReadMessages(id))
+            elif step < 0.9:
+                dialog_id, users = choose.choice(dialogs)
+                user = choose.choice([user for user in users if user < 6])
+                send = text(dialog_id, str(step), client_id=core.ids.v7())
+                message = await core.do(user, send)
+                messages.append((UUID(message.id), users))
+            else:
+                await core.flusher.flush_batch()
+    return core
+
+
+def told_events(core: Core) -> dict[str, list[Any]]:
+    events: dict[str, list[Any]] = {}
+    for _, event, _ in core.hub.told:
+        if getattr(event, "seq", msgspec.UNSET) is not msgspec.UNSET:
+            events.setdefault(event.dialog_id, []).append(shape(event))
+    return events
+
+
+def members_of(core: Core) -> dict[str, list[int]]:
+    return {event.dialog_id: who for who, event, _ in core.hub.told if len(who) > 1}
+
+
+def rows_of(store: Any) -> tuple[Any, ...]:
+    assert isinstance(store, MemoryDialogStore)
+    return store.dialogs, store.members, store.log
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_replay_from_any_position_ends_in_the_same_rows(seed: int) -> None:
+    live = await random_history(seed, 60)
+    await live.flusher.flush()
+    records = live.journal.kept
+    want, events = rows_of(live.store), told_events(live)
+    choose = random.Random(seed)
+    for stored in range(len(records) + 1):
+        # Given a store that has the first `stored` records,
+        store = MemoryDialogStore()
+        settings = FlusherSettings(interval_s=0, batch_max=choose.randrange(1, 9))
+        before = Core(store, FakeJournal(records[:stored]), settings=settings)
+        await before.applier.recover(before.flusher.flush)
+        assert await store.position() == stored
+        # when a process with all of them starts over it,
+        after = Core(store, FakeJournal(records), settings=settings)
+        assert await after.applier.recover(after.flusher.flush) == len(records) - stored
+        # then rows and events are what they are live.
+        assert rows_of(store) == want
+    async with loading(after):
+        for dialog_id, members in members_of(live).items():
+            command = ListEvents(dialog_id=dialog_id, limit=1_000)
+            page = shape(await after.do(members[0], command))
+            assert page["events"] == events[dialog_id]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_replayed_state_answers_as_the_live_one(seed: int) -> None:
+    live = await random_history(seed, 80)
+    again = Core(MemoryDialogStore(), FakeJournal(live.journal.kept))
+    await again.applier.recover(again.flusher.flush)
+    async with loading(live), loading(again):
+        for dialog_id, members in members_of(live).items():
+            for user in members[:5]:
+                command = GetDialog(dialog_id)
+                want = shape(await live.do(user, command))
+                assert shape(await again.do(user, command)) == want
+
+
+async def test_what_was_not_durable_is_gone_and_its_seq_is_used_again() -> None:
+    core = Core()
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        core.auto = False
+        lost = core.service.send_message(core.context(1), text(dialog.id, "lost"))
+        assert not lost.done
+        again = await core.restart()
+        again.auto = True
+    async with loading(again):
+        message = await again.do(1, text(dialog.id, "kept"))
+        assert message.seq == 2
+
+
+async def test_answers_and_deliveries_keep_the_journals_order() -> None:
+    core = Core(auto=False)
+    order: list[tuple[str, int]] = []
+    async with loading(core):
+        created = core.service.create_dialog(core.context(1), group_of([2]))
+        deferred = await created
+        core.journal.sync()
+        dialog = deferred.result()
+        core.hub.deliver = lambda members, event, **_: order.append(  # type: ignore[method-assign]
+            ("event", event.seq)
+        )
+        for user in (1, 2, 1):
+            answer = core.service.send_message(core.context(user), text(dialog.id))
+            answer.on_done(lambda a: order.append(("reply", a.value.seq)))
+        held = core.applier.hold("held", core.applier.applied_position)
+        held.on_done(lambda _: order.append(("held", 0)))
+        core.journal.sync()
+    assert order == [
+        *(("reply", 2), ("event", 2), ("reply", 3), ("event", 3)),
+        *(("reply", 4), ("event", 4), ("held", 0)),
+    ]
+
+
+async def test_who_is_answered_may_ask_again_at_once() -> None:
+    core = Core(auto=False)
+    async with loading(core):
+        deferred = await core.service.create_dialog(core.context(1), group_of([2]))
+        core.journal.sync()
+        dialog = deferred.result()
+        answers: list[Deferred[Any]] = []
+
+        def ask(_: object = None) -> None:
+            if len(answers) < 3:
+                answer = core.service.send_message(core.context(1), text(dialog.id))
+                answers.append(answer)
+                answer.on_done(ask)
+
+        ask()
+        for count in (1, 2, 3):
+            assert len(answers) == count
+            core.journal.sync()
+        assert [answer.result().seq for answer in answers] == [2, 3, 4]
+
+
+async def test_a_value_is_held_until_its_position_is_durable() -> None:
+    core = Core(auto=False)
+    async with loading(core):
+        deferred = await core.service.create_dialog(core.context(1), group_of([2]))
+        assert isinstance(core.applier.hold("x", 1), Deferred)
+        done: list[int] = []
+
+        async def wait() -> None:
+            await core.applier.durable(1)
+            done.append(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (done, core.applier.undurable) == ([], 3)
+            core.journal.sync()
+        assert (done, deferred.done, core.applier.undurable) == ([1], True, 0)
+        assert core.applier.hold("x", 1) == "x"
+        await core.applier.durable(1)
+
+
+async def test_a_store_that_is_ahead_of_the_journal_is_refused() -> None:
+    core = Core()
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        await core.do(1, text(dialog.id))
+    await core.flusher.flush()
+    other = Core(core.store, FakeJournal(core.journal.kept[:1]))
+    with pytest.raises(StoreDiverged):
+        await other.applier.recover(other.flusher.flush)
+
+
+async def test_a_record_of_a_later_version_is_not_passed_over() -> None:
+    later = msgspec.msgpack.encode([99, 1, 2, 3])
+    core = Core(journal=FakeJournal([later]))
+    with pytest.raises(JournalUnusable, match="Record 1"):
+        await core.applier.recover(core.flusher.flush)

@@ -1,0 +1,146 @@
+"""What is durable reaches the store, however often it takes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+
+from tchatd.domains.messaging.store import FlushBatch, StoreDiverged
+from tchatd.journal.errors import JournalFull
+from tchatd.journal.flusher import FlusherSettings, batch_of
+from tchatd.kernel.errors import Unavailable
+from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.messaging import Core, group_of, loading, text, with_user
+
+
+class FlakyStore(MemoryDialogStore):
+    """failures: of the next flushes; `after_commit` loses the answer, not the batch."""
+
+    def __init__(self, failures: int = 0, *, after_commit: bool = False) -> None:
+        super().__init__()
+        self.failures = failures
+        self.after_commit = after_commit
+        self.begun: list[tuple[float, FlushBatch]] = []
+
+    async def flush(self, batch: FlushBatch) -> None:
+        self.begun.append((trio.current_time(), batch))
+        if self.failures:
+            self.failures -= 1
+            if self.after_commit:
+                await super().flush(batch)
+            raise Unavailable("away")
+        await super().flush(batch)
+
+
+async def talk(core: Core, count: int) -> None:
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        for _ in range(count - 1):
+            await core.do(1, text(dialog.id))
+
+
+async def test_only_what_is_durable_is_flushed_and_then_trimmed() -> None:
+    core = Core()
+    await talk(core, 3)
+    core.auto = False
+    dialog_id = core.hub.told[0][1].dialog_id
+    core.service.send_message(core.context(1), text(dialog_id))
+    await core.flusher.flush()
+    assert await core.store.position() == core.journal.trimmed == 3
+    core.journal.sync()
+    await core.flusher.flush()
+    assert await core.store.position() == core.journal.trimmed == 4
+
+
+async def test_batches_are_bounded_and_follow_each_other() -> None:
+    store = FlakyStore()
+    core = Core(store, settings=FlusherSettings(interval_s=0, batch_max=10))
+    await talk(core, 25)
+    await core.flusher.flush()
+    batches = [(b.previous_position, b.position) for _, b in store.begun]
+    assert batches == [(0, 10), (10, 20), (20, 25)]
+
+
+@pytest.mark.parametrize("after_commit", [False, True])
+async def test_a_store_that_is_away_is_tried_until_it_takes_the_batch(
+    after_commit: bool, autojump_clock: object
+) -> None:
+    store = FlakyStore(8, after_commit=after_commit)
+    core = Core(store, settings=FlusherSettings(interval_s=0.05, retry_s_max=1.0))
+    await talk(core, 5)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(core.flusher.run)
+        await trio.sleep(2)
+        assert core.flusher.is_failing
+        assert core.journal.trimmed == 0
+        await trio.sleep(20)
+        assert not core.flusher.is_failing
+        assert core.journal.trimmed == 5
+        core.flusher.close()
+    times = [time for time, _ in store.begun]
+    waits = [round(b - a, 2) for a, b in pairwise(times)]
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert len(store.log[1]) == 5
+
+
+async def test_a_full_journal_refuses_until_the_store_is_back() -> None:
+    store = FlakyStore()
+    core = Core(store)
+    core.journal.room = 3
+    await talk(core, 3)
+    dialog_id = core.hub.told[0][1].dialog_id
+    with pytest.raises(JournalFull):
+        await core.do(1, text(dialog_id))
+    await core.flusher.flush()
+    assert (await core.do(1, text(dialog_id))).seq == 4
+
+
+async def test_another_writer_stops_it() -> None:
+    core = Core()
+    await talk(core, 3)
+    assert isinstance(core.store, MemoryDialogStore)
+    core.store._position = 2
+    with pytest.raises(StoreDiverged):
+        await core.flusher.flush()
+
+
+async def test_a_trickle_is_written_in_few_transactions(autojump_clock: object) -> None:
+    store = FlakyStore()
+    core = Core(store, settings=FlusherSettings(interval_s=0.5))
+    async with loading(core), trio.open_nursery() as nursery:
+        await nursery.start(core.flusher.run)
+        dialog = await core.do(1, with_user(2))
+        for _ in range(100):
+            await core.do(1, text(dialog.id))
+            await trio.sleep(0.01)
+        core.flusher.close()
+    assert len(store.begun) <= 5
+    assert core.journal.trimmed == 101
+
+
+async def test_a_stop_writes_what_is_durable_first() -> None:
+    core = Core(settings=FlusherSettings(interval_s=10, batch_max=2))
+    await talk(core, 9)
+    core.flusher.close()
+    await core.flusher.run()
+    assert core.journal.trimmed == 9
+
+
+async def test_a_batch_is_of_its_entries_and_not_of_the_state_ahead() -> None:
+    core = Core()
+    async with loading(core):
+        dialog = await core.do(1, group_of([2, 3]))
+        first: Any = core.service.send_message(core.context(2), text(dialog.id))
+        entries = list(core.applier.unflushed)
+        await core.do(2, text(dialog.id))
+        await core.do(3, text(dialog.id))
+    assert first.done
+    batch = await batch_of(entries, 0)
+    [change], [member] = batch.changes, batch.members
+    assert (batch.position, change.last_seq, change.message_count) == (2, 2, 1)
+    assert (member.user_number, member.read_seq, member.read_ordinal) == (2, 2, 1)
+    assert batch.memberships == [(1, 1, 1), (1, 2, 0), (1, 3, 0)]
+    assert len(batch.events.seq) == 2
