@@ -37,7 +37,7 @@ from tchatd.kernel.deferred import Deferred
 
 REPLAY_RECORDS_MAX: Final = 1_000
 """Applied at once at start; their dialogs are loaded in one query."""
-FLUSH_ROWS_MAX: Final = 20_000
+FLUSH_ROWS_MAX: Final = 5_000
 """Of one batch for the store, but for a single record that has more: a new group has a
 row for each member, and no batch may take so long that the store gives it up."""
 _RETRY_AFTER_S: Final = 5
