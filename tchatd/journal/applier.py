@@ -20,9 +20,10 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from tchatd.domains.messaging.dialog import Entry
 from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
 from tchatd.domains.messaging.records import Record, decode, encode
-from tchatd.domains.messaging.state import Entry, MessagingState
+from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     DialogStore,
     EventRow,

@@ -15,8 +15,8 @@ from typing import Final
 import trio
 from msgspec import Struct
 
+from tchatd.domains.messaging.dialog import Entry
 from tchatd.domains.messaging.rows import body_of
-from tchatd.domains.messaging.state import Entry
 from tchatd.domains.messaging.store import (
     DIALOG_CREATED,
     MEMBER,

@@ -22,8 +22,9 @@ from typing import TypeVar
 
 import trio
 
+from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.state import DialogState, MessagingState
+from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import DialogStore, EventRow, Found, Wants
 from tchatd.kernel.errors import DomainError, Unavailable
 

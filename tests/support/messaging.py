@@ -231,6 +231,10 @@ async def loading(core: Core) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
+def client_id(time_ms: int, rest: int = 0) -> UUID:
+    return UUID(int=time_ms << 80 | 7 << 76 | 2 << 62 | rest)
+
+
 def text(dialog_id: str, words: str = "hello", **fields: Any) -> SendMessage:
     return SendMessage(
         dialog_id=dialog_id, type="text", content={"text": words}, **fields

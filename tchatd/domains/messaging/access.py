@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound
 from tchatd.domains.messaging.identifiers import uuid_bytes, uuid_text
-from tchatd.domains.messaging.state import DialogState, MessagingState
+from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import CommandLog
 from tchatd.kernel.errors import Invalid, Unavailable
 

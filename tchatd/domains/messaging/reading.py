@@ -14,6 +14,7 @@ from uuid import UUID
 from msgspec import UNSET
 
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
+from tchatd.domains.messaging.dialog import DialogState, Member
 from tchatd.domains.messaging.errors import MessageNotFound
 from tchatd.domains.messaging.identifiers import message_address, message_id
 from tchatd.domains.messaging.models import (
@@ -28,7 +29,7 @@ from tchatd.domains.messaging.models import (
     MessagePage,
 )
 from tchatd.domains.messaging.rows import event_of, message_of
-from tchatd.domains.messaging.state import DialogState, Member, MessagingState
+from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
     TYPES,

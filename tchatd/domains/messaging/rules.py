@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import (
     DialogFull,
     ForeignReply,
@@ -29,7 +30,6 @@ from tchatd.domains.messaging.models import (
     CreateDialog,
     LocationContent,
 )
-from tchatd.domains.messaging.state import DialogState
 from tchatd.domains.messaging.store import MESSAGE_NEW
 from tchatd.kernel.errors import Invalid
 

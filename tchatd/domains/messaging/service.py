@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from tchatd.domains.messaging import rules
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
+from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.identifiers import (
     keyed_dialog_id,
@@ -42,7 +43,7 @@ from tchatd.domains.messaging.records import (
     ReadRecord,
 )
 from tchatd.domains.messaging.rows import message_of
-from tchatd.domains.messaging.state import DialogState, MessagingState
+from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
     CommandLog,

@@ -10,37 +10,27 @@ State runs ahead of the disk: it is as of the last record taken, while nobody ma
 told of what is not durable yet. Readers therefore hold their answer until what they
 saw is durable; see `CommandLog.hold`.
 
-A loaded dialog has its tail: every event that is not in the store yet, and some recent
-ones that are. It can be evicted when everything of it is in the store.
-
-What was sent is remembered by client_id, for each sender in each dialog: the ids with
-the greatest times in `recent`, and `floor_ms`, the greatest time among all that were
-forgotten. An id above the floor that is not in `recent` is therefore new; one at or
-below it has to be looked up in the store, which has all that was forgotten.
+A loaded dialog (dialog.py) can be evicted when everything of it is in the store.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from msgspec import UNSET, Struct, structs
+from msgspec import UNSET, Struct
 
+from tchatd.domains.messaging.dialog import DialogState, Entry, Member
 from tchatd.domains.messaging.identifiers import (
-    client_time_ms,
     message_id,
     uuid_text,
 )
 from tchatd.domains.messaging.models import (
-    MEMBERS_SHOWN_MAX,
-    Dialog,
     DialogCreated,
-    Event,
     Message,
     MessageNew,
     MessageRead,
-    ReadBy,
     ReadState,
 )
 from tchatd.domains.messaging.records import (
@@ -49,7 +39,6 @@ from tchatd.domains.messaging.records import (
     ReadRecord,
     Record,
 )
-from tchatd.domains.messaging.rows import message_of
 from tchatd.domains.messaging.store import (
     DIALOG_CREATED,
     MEMBER,
@@ -59,13 +48,13 @@ from tchatd.domains.messaging.store import (
     TYPES,
     DialogRow,
     Found,
-    MemberRow,
     Wants,
 )
-from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
 
 _USER_TEXTS_MAX: Final = 100_000
+_INDEXED_MEMBERS_MAX: Final = 16
+"""Dialogs of more members are looked through, not indexed, while they are dirty."""
 
 
 class StateLimits(Struct, frozen=True, kw_only=True):
@@ -81,210 +70,6 @@ class StateLimits(Struct, frozen=True, kw_only=True):
     client_ids_max: int = 8
 
 
-class Entry(Struct, gc=False):
-    """What one record did; absolute values, as of its position.
-
-    seq: 0 when it is no event of the dialog. ordinal: of a message, its number; of a
-    read, the messages read. count: messages of the dialog. read_seq: the actor's
-    cursor. client_ms: the latest time in the actor's client_ids.
-    event: told to `members`, or without them to the actor alone. answer: to who asked.
-    """
-
-    position: int
-    dialog_number: int
-    kind: int
-    seq: int
-    ordinal: int
-    count: int
-    at_ms: int
-    actor: int
-    actor_id: bytes
-    read_seq: int
-    client_ms: int
-    client_id: bytes | None
-    event: Event
-    members: BitMap | None
-    answer: Any
-    mentioned: tuple[int, ...] = ()
-    role: int = MEMBER
-    created: DialogRow | None = None
-
-
-class Member:
-    """One member's cursor, and which client_ids they used in the dialog."""
-
-    __slots__ = (
-        "client_ms",
-        "floor_ms",
-        "read_at_ms",
-        "read_ordinal",
-        "read_seq",
-        "recent",
-        "role",
-    )
-
-    def __init__(self, role: int = MEMBER) -> None:
-        self.role = role
-        self.read_seq = 0
-        self.read_ordinal = 0
-        self.read_at_ms = 0
-        self.client_ms = -1
-        self.floor_ms = -1
-        self.recent: dict[bytes, int] = {}
-
-    @classmethod
-    def of_row(cls, row: MemberRow) -> Member:
-        member = cls(row.role)
-        member.read_seq = row.read_seq
-        member.read_ordinal = row.read_ordinal
-        member.read_at_ms = row.read_at_ms
-        member.client_ms = member.floor_ms = row.client_ms
-        return member
-
-    def forget(self, flushed_seq: int, kept: int) -> None:
-        """Drop the oldest client_ids that are in the store, down to `kept` of them."""
-        flushed = []
-        for id, seq in self.recent.items():  # by seq, as they came
-            if seq > flushed_seq:
-                break
-            flushed.append(id)
-        flushed.sort()
-        drop = flushed[: max(0, len(flushed) - kept)]
-        for id in drop:
-            del self.recent[id]
-        if drop:
-            self.floor_ms = max(self.floor_ms, client_time_ms(drop[-1]))
-
-
-class DialogState:
-    """One loaded dialog. members: never changed in place, events hold on to it.
-
-    by_number: the loaded members; with `all_loaded` who is not there has done nothing
-    yet. active_*: of the creation or the latest message. last_position: of the latest
-    event; changed_position: of the latest record. unflushed: entries that are not in
-    the store; flushed_seq: every event up to it is.
-    """
-
-    __slots__ = (
-        "active_ms",
-        "active_position",
-        "all_loaded",
-        "avatar",
-        "by_number",
-        "changed_position",
-        "created_ms",
-        "creator",
-        "flushed_seq",
-        "id",
-        "last_message",
-        "last_message_seq",
-        "last_position",
-        "last_seq",
-        "members",
-        "message_count",
-        "name",
-        "number",
-        "participants",
-        "tail",
-        "type",
-        "unflushed",
-    )
-
-    def __init__(self, row: DialogRow) -> None:
-        self.number = row.number
-        self.id = uuid_text(row.id)
-        self.type = row.type
-        self.name = row.name
-        self.avatar = row.avatar
-        self.creator = row.creator
-        self.created_ms = row.created_ms
-        self.members = BitMap.deserialize(row.members)
-        self.participants = _texts_of(row.participants)
-        self.last_seq = self.flushed_seq = row.last_seq
-        self.message_count = row.message_count
-        self.active_position = row.active_position
-        self.active_ms = row.active_ms
-        self.last_position = self.changed_position = row.last_position
-        self.last_message: Message | None = None
-        self.last_message_seq = 0
-        if row.last_message is not None:
-            self.last_message = message_of(row.last_message, self.id)
-            self.last_message_seq = row.last_message.seq
-        self.by_number: dict[int, Member] = {}
-        self.all_loaded = len(self.members) <= MEMBERS_SHOWN_MAX
-        self.tail: list[Entry] = []
-        self.unflushed = 0
-
-    @property
-    def is_large(self) -> bool:
-        return len(self.members) > MEMBERS_SHOWN_MAX
-
-    @property
-    def tail_first_seq(self) -> int:
-        """Everything from this seq on is in the tail; all below is in the store."""
-        return self.tail[0].seq if self.tail else self.last_seq + 1
-
-    def member(self, user_number: int) -> Member | None:
-        """The member's cursor; None if it has to be loaded."""
-        member = self.by_number.get(user_number)
-        if member is None and self.all_loaded:
-            member = self.by_number[user_number] = Member()
-        return member
-
-    def entry_at(self, seq: int) -> Entry | None:
-        """The event with this seq, if it is in the tail."""
-        if not self.tail:
-            return None
-        index = seq - self.tail[0].seq
-        return self.tail[index] if 0 <= index < len(self.tail) else None
-
-    def numbers_and_ids(self) -> Iterator[tuple[int, str]]:
-        """User number and id of the members that are shown."""
-        return zip(self.members, self.participants, strict=False)
-
-    def with_readers(self, message: Message) -> Message:
-        """The message with who has read it, in a dialog that is not large."""
-        if self.is_large:
-            return message
-        read_by = tuple(
-            ReadBy(id, rfc3339(member.read_at_ms))
-            for number, id in self.numbers_and_ids()
-            if (member := self.by_number.get(number)) is not None
-            and member.read_seq >= message.seq
-            and id != message.sender_id
-        )
-        return structs.replace(message, read_by=read_by) if read_by else message
-
-    def view(self, member: Member | None) -> Dialog:
-        """As the member sees it; None for one who has read nothing."""
-        read = 0 if member is None else member.read_ordinal
-        message = self.last_message
-        if message is not None:
-            message = self.with_readers(message)
-        return Dialog(
-            id=self.id,
-            type=TYPES[self.type],
-            name=UNSET if self.name is None else self.name,
-            avatar=UNSET if self.avatar is None else self.avatar,
-            participants=self.participants,
-            member_count=len(self.members),
-            last_message=UNSET if message is None else message,
-            last_seq=self.last_seq,
-            unread_count=self.message_count - read,
-            created_at=rfc3339(self.created_ms),
-            updated_at=rfc3339(self.active_ms),
-        )
-
-    def trim(self, tail_max: int) -> None:
-        """Drop flushed events from the tail when there are twice as many as kept."""
-        tail = self.tail
-        if len(tail) < 2 * tail_max:
-            return
-        drop = min(len(tail) - tail_max, self.flushed_seq - tail[0].seq + 1)
-        if drop >= tail_max:
-            del tail[:drop]
-
-
 class MessagingState:
     """Every loaded dialog, the least recently used first.
 
@@ -296,7 +81,8 @@ class MessagingState:
         self._by_id: OrderedDict[str, DialogState] = OrderedDict()
         self._by_number: dict[int, DialogState] = {}
         self._user_texts: dict[bytes, str] = {}
-        self.dirty: dict[int, DialogState] = {}
+        self._dirty_of: dict[int, dict[int, DialogState]] = {}
+        self._dirty_large: dict[int, DialogState] = {}
         self.is_kept: Callable[[DialogState], bool] = lambda _: False
 
     def __len__(self) -> int:
@@ -317,7 +103,8 @@ class MessagingState:
 
     def dirty_of(self, user_number: int) -> list[DialogState]:
         """Dialogs of a user of which the store does not know everything yet."""
-        return [d for d in self.dirty.values() if user_number in d.members]
+        large = [d for d in self._dirty_large.values() if user_number in d.members]
+        return [*self._dirty_of.get(user_number, {}).values(), *large]
 
     def missing(self, records: Iterable[tuple[int, Record]]) -> Wants:
         """What has to be loaded before these (position, record) can be applied."""
@@ -382,7 +169,7 @@ class MessagingState:
             dialog.tail.append(entry)
         dialog.changed_position = position
         if not dialog.unflushed:
-            self.dirty[dialog.number] = dialog
+            self._mark_dirty(dialog)
         dialog.unflushed += 1
         return entry
 
@@ -405,9 +192,27 @@ class MessagingState:
         for dialog in touched.values():
             assert dialog.unflushed >= 0
             if not dialog.unflushed:
-                del self.dirty[dialog.number]
+                self._mark_clean(dialog)
             dialog.trim(self._limits.tail_max)
         self.evict()
+
+    def _mark_dirty(self, dialog: DialogState) -> None:
+        if len(dialog.members) > _INDEXED_MEMBERS_MAX:
+            self._dirty_large[dialog.number] = dialog
+            return
+        for user in dialog.members:
+            self._dirty_of.setdefault(user, {})[dialog.number] = dialog
+
+    def _mark_clean(self, dialog: DialogState) -> None:
+        """A change of members has to stand between this and `_mark_dirty`."""
+        if len(dialog.members) > _INDEXED_MEMBERS_MAX:
+            del self._dirty_large[dialog.number]
+            return
+        for user in dialog.members:
+            dirty = self._dirty_of[user]
+            del dirty[dialog.number]
+            if not dirty:
+                del self._dirty_of[user]
 
     def _add(self, dialog: DialogState) -> None:
         assert dialog.id not in self._by_id
@@ -560,7 +365,3 @@ class MessagingState:
             role,
             row,
         )
-
-
-def _texts_of(ids: bytes) -> tuple[str, ...]:
-    return tuple(uuid_text(ids[at : at + 16]) for at in range(0, len(ids), 16))

@@ -32,6 +32,7 @@ from tchatd.kernel.routing import Reply
 from tchatd.stores.memory.messaging import MemoryDialogStore
 from tests.support.messaging import (
     Core,
+    client_id,
     group_of,
     loading,
     shape,
@@ -41,10 +42,6 @@ from tests.support.messaging import (
 )
 
 NOW_MS = 1_800_000_000_000
-
-
-def client_id(time_ms: int, rest: int = 0) -> UUID:
-    return UUID(int=time_ms << 80 | 7 << 76 | 2 << 62 | rest)
 
 
 # Creating

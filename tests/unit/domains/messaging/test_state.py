@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tchatd.domains.messaging.dialog import DialogState, Entry
 from tchatd.domains.messaging.identifiers import client_time_ms
 from tchatd.domains.messaging.models import MessageRead, ReadState
 from tchatd.domains.messaging.records import (
@@ -14,16 +15,10 @@ from tchatd.domains.messaging.records import (
     ReadRecord,
     Record,
 )
-from tchatd.domains.messaging.state import (
-    DialogState,
-    Entry,
-    Member,
-    MessagingState,
-    StateLimits,
-)
+from tchatd.domains.messaging.state import MessagingState, StateLimits
 from tchatd.domains.messaging.store import MEMBER, OWNER, Found, MemberRow
 from tchatd.kernel.bitmaps import BitMap
-from tests.support.messaging import user_id
+from tests.support.messaging import client_id, user_id
 
 AT_MS = 1_800_000_000_000
 
@@ -50,10 +45,6 @@ def message(number: int, user: int, client_id: bytes | None = None) -> MessageRe
 def read(number: int, user: int, seq: int, ordinal: int) -> ReadRecord:
     id = user_id(user).bytes
     return ReadRecord(number, AT_MS + 9, user, id, seq, ordinal, "m")
-
-
-def client_id(time_ms: int, rest: int = 0) -> bytes:
-    return (time_ms << 80 | 7 << 76 | 2 << 62 | rest).to_bytes(16, "big")
 
 
 class Applied:
@@ -164,7 +155,22 @@ def test_the_tail_keeps_what_is_not_flushed_and_some_of_what_is() -> None:
     entry = dialog.entry_at(16)
     assert entry is not None
     assert entry.seq == 16
-    assert apply.state.dirty == {}
+
+
+def test_a_user_finds_their_dialogs_that_are_not_wholly_flushed(apply: Applied) -> None:
+    apply(dialog_of(1, 2))
+    apply(dialog_of(2, 3))
+    apply(dialog_of(*range(2, 60)))
+    apply(message(1, 1))
+
+    def dirty(user: int) -> list[int]:
+        return [dialog.number for dialog in apply.state.dirty_of(user)]
+
+    assert [dirty(user) for user in (1, 2, 3, 99)] == [[1], [1, 2, 3], [2, 3], []]
+    apply.flush(3)
+    assert [dirty(user) for user in (1, 2, 3, 99)] == [[1], [1], [], []]
+    apply.flush()
+    assert [dirty(user) for user in (1, 2, 3, 99)] == [[], [], [], []]
 
 
 def test_only_flushed_dialogs_are_evicted_the_longest_unused_first() -> None:
@@ -213,18 +219,6 @@ def test_what_a_replay_needs_and_what_it_brings_itself(apply: Applied) -> None:
     assert (wants.numbers, wants.members) == ({3, 4}, {(3, 1), (4, 2)})
 
 
-def test_the_floor_is_above_every_forgotten_id_and_the_greatest_stay() -> None:
-    member = Member()
-    times = [50, 10, 40, 99_999, 20, 30]
-    for seq, time_ms in enumerate(times, 1):
-        member.recent[client_id(time_ms)] = seq
-    member.forget(flushed_seq=0, kept=2)
-    assert (len(member.recent), member.floor_ms) == (6, -1)
-    member.forget(flushed_seq=5, kept=2)
-    assert [client_time_ms(id) for id in member.recent] == [50, 99_999, 30]
-    assert member.floor_ms == 40
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_no_forgotten_id_is_ever_taken_for_new(seed: int) -> None:
     choose = random.Random(seed)
@@ -234,9 +228,8 @@ def test_no_forgotten_id_is_ever_taken_for_new(seed: int) -> None:
     for _ in range(300):
         if choose.random() < 0.2:
             apply.flush(choose.randrange(len(apply.entries) + 1))
-        id = client_id(
-            choose.choice([choose.randrange(60), 10**6]), choose.randrange(9)
-        )
+        time_ms = choose.choice([choose.randrange(60), 10**6])
+        id = client_id(time_ms, choose.randrange(9)).bytes
         member = apply.dialog(1).by_number[1]
         is_known = id in member.recent
         if not is_known and client_time_ms(id) > member.floor_ms:
