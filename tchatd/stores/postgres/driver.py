@@ -45,6 +45,8 @@ BUSY_S_MAX = 0.005
 """Longest run of queries that never blocked without giving Trio's scheduler a turn."""
 CLEANUP_S = 5.0
 """Longest shielded rollback, or cancel on the server."""
+CANCEL_AGAIN_S = 0.05
+"""Before the server is asked once more to cancel; then twice as long, and so on."""
 
 _EVENTS = {
     int(WAIT_R): select.POLLIN,
@@ -236,16 +238,31 @@ class Driver(psycopg.AsyncConnection[Row]):
             return
         if self.pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
             return
+        answered = trio.Event()
         try:
-            with shielded():
-                await _drive_connecting(self._cancel_gen())
-                with suppress(e.Error):  # Cancelled, as asked, or failed by itself.
-                    await _drive(gen, fd)
-        except e.Error:
+            with shielded() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._ask_to_cancel, answered)
+                    with suppress(e.Error):  # Cancelled, as asked, or failed by itself.
+                        await _drive(gen, fd)
+                    answered.set()
+        except* e.Error:
             self.abort()  # The server did not take the request to cancel.
         finally:
-            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            is_active = self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+            if is_active or scope.cancelled_caught:
                 self.abort()
+
+    async def _ask_to_cancel(self, answered: trio.Event) -> None:
+        """Ask until there is an answer: what overtakes its query finds nothing
+        to cancel. None is left half-way, where it would meet the next query instead.
+        """
+        wait_s = CANCEL_AGAIN_S
+        while not answered.is_set():
+            await _drive_connecting(self._cancel_gen())
+            with trio.move_on_after(wait_s):
+                await answered.wait()
+            wait_s *= 2
 
     def abort(self) -> None:
         """Close the socket at once; whoever waits on it gets an OperationalError."""
