@@ -191,7 +191,8 @@ class Applier:
         records there were.
 
         Raises:
-            StoreDiverged: the store has what the journal never had.
+            StoreDiverged: the store has what the journal never had, or lacks what
+                the journal goes on from.
             JournalUnusable, Unavailable
         """
         stored = await self._store.position()
@@ -220,6 +221,11 @@ class Applier:
         wants = self._state.missing(batch)
         if len(wants):
             self._state.install(await self._store.load(wants), evict=False)
+            if len(self._state.missing(batch)):
+                raise StoreDiverged(
+                    f"Records from {batch[0][0]} on are of a dialog or a member that "
+                    "the store lacks: journal and store are not of the same data."
+                )
         for position, record in batch:
             assert position == self.applied_position + 1
             self.unflushed.append(self._apply(record, position))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,14 +12,27 @@ import pytest
 import trio
 
 from tchatd.domains.messaging.models import GetDialog, ListEvents, ReadMessages
-from tchatd.domains.messaging.state import StateLimits
-from tchatd.domains.messaging.store import StoreDiverged
-from tchatd.journal.errors import JournalUnusable
+from tchatd.domains.messaging.records import MessageRecord, decode
+from tchatd.domains.messaging.rows import message_of
+from tchatd.domains.messaging.state import MessagingState, StateLimits
+from tchatd.domains.messaging.store import (
+    MESSAGE_NEW,
+    Found,
+    StoreDiverged,
+    Wants,
+)
+from tchatd.journal import applier as applier_module
+from tchatd.journal.applier import Applier
+from tchatd.journal.errors import JournalDamaged, JournalFull, JournalUnusable
 from tchatd.journal.flusher import FlusherSettings
+from tchatd.journal.journal import LocalJournal
+from tchatd.journal.replay import find_segments
 from tchatd.kernel.deferred import Deferred
 from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.journals import SMALL, fill
 from tests.support.messaging import (
     Core,
+    FakeHub,
     FakeJournal,
     group_of,
     loading,
@@ -212,3 +226,193 @@ async def test_a_record_of_a_later_version_is_not_passed_over() -> None:
     core = Core(journal=FakeJournal([later]))
     with pytest.raises(JournalUnusable, match="Record 1"):
         await core.applier.recover(core.flusher.flush)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_crash_anywhere_forgets_no_client_id(seed: int) -> None:
+    live = await random_history(seed, 60)
+    await live.flusher.flush()
+    records = live.journal.kept
+    assert isinstance(live.store, MemoryDialogStore)
+    dialogs = live.store.dialogs
+    choose = random.Random(seed)
+    for durable in range(1, len(records) + 1):
+        # Given that the store had some of what was durable when the process died,
+        store = MemoryDialogStore()
+        before = Core(store, FakeJournal(records[: choose.randint(0, durable)]))
+        await before.applier.recover(before.flusher.flush)
+        after = Core(store, FakeJournal(records[:durable]))
+        # and that the next one has flushed what it replayed, or not yet,
+        await after.applier.recover(choose.choice([after.flusher.flush, nothing]))
+        async with loading(after):
+            # when everything is sent again,
+            for row in [row for log in live.store.log.values() for row in log]:
+                if row.kind != MESSAGE_NEW or row.position > durable:
+                    continue
+                assert row.client_id is not None
+                id, client_id = dialogs[row.dialog_number].id, UUID(bytes=row.client_id)
+                again = text(str(UUID(bytes=id)), "again", client_id=client_id)
+                answer = await after.do(row.actor, again)
+                # then each gets its first answer, and nothing is taken.
+                assert shape(answer.content) == message_of(row, "").content
+                assert answer.seq == row.seq
+        assert after.journal.next_position == durable + 1
+
+
+async def nothing() -> None:
+    pass
+
+
+async def test_one_sync_tells_what_it_covers_with_one_flush_of_the_hub() -> None:
+    core = Core(auto=False)
+    async with loading(core):
+        deferred = await core.service.create_dialog(core.context(1, 7), group_of([2]))
+        core.journal.sync()
+        dialog = deferred.result()
+        for user in (1, 2, 1):
+            core.service.send_message(core.context(user, user), text(dialog.id))
+    core.hub.told.clear()
+    core.hub.flushes = 0
+    core.journal.sync(3)
+    assert [(e.seq, c) for _, e, c in core.hub.told] == [(2, 1), (3, 2)]
+    assert core.hub.flushes == 1
+    core.journal.sync()
+    assert [(e.seq, c) for _, e, c in core.hub.told[2:]] == [(4, 1)]
+    assert core.hub.flushes == 2
+
+
+@pytest.mark.parametrize("refusal", ["journal", "memory"])
+async def test_a_refused_record_changes_nothing(refusal: str) -> None:
+    core = Core(auto=False)
+    async with loading(core):
+        deferred = await core.service.create_dialog(core.context(1), group_of([2]))
+        core.journal.sync()
+        id = deferred.result().id
+        state = core.state.find(id)
+        assert state is not None
+
+        def seen() -> tuple[Any, ...]:
+            applier = core.applier
+            return (
+                shape(state.view(state.member(1))),
+                *(state.changed_position, state.unflushed, len(state.tail)),
+                *(applier.applied_position, len(applier.unflushed)),
+                *(applier.undurable, list(core.journal.kept), len(core.hub.told)),
+            )
+
+        before = seen()
+        if refusal == "journal":
+            core.journal.room = 1
+        else:
+            core.applier._unflushed_max = 1
+        client_id = core.ids.v7()
+        for _ in range(2):
+            with pytest.raises(JournalFull):
+                core.service.send_message(
+                    core.context(1), text(id, client_id=client_id)
+                )
+        core.journal.sync()
+        assert seen() == before
+        await core.flusher.flush()
+        answer = core.service.send_message(
+            core.context(1), text(id, client_id=client_id)
+        )
+        core.journal.sync()
+        assert answer.result().seq == 2
+
+
+async def test_what_is_held_while_telling_waits_for_its_own_sync() -> None:
+    core = Core(auto=False)
+    async with loading(core):
+        deferred = await core.service.create_dialog(core.context(1), group_of([2]))
+        core.journal.sync()
+        dialog = deferred.result()
+        held: list[Any] = []
+
+        def look_and_send(_: object) -> None:
+            position = core.applier.applied_position
+            held.append(core.applier.hold("old", position))
+            core.service.send_message(core.context(2), text(dialog.id))
+            held.append(core.applier.hold("new", position + 1))
+
+        answer = core.service.send_message(core.context(1), text(dialog.id))
+        answer.on_done(look_and_send)
+        core.journal.sync()
+        assert held[0] == "old"
+        assert not held[1].done
+        assert core.hub.told[-1][1].seq == 2
+        core.journal.sync()
+        assert held[1].result() == "new"
+        assert core.hub.told[-1][1].seq == 3
+
+
+class AskedStore(MemoryDialogStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def load(self, wants: Wants) -> Found:
+        self.asked += 1
+        return await super().load(wants)
+
+
+async def test_a_replay_takes_a_bounded_batch_and_one_query_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(applier_module, "REPLAY_RECORDS_MAX", 10)
+    live = await random_history(1, 60)
+    await live.flusher.flush()
+    records = live.journal.kept
+    store = AskedStore()
+    core = Core(store, FakeJournal(records), limits=StateLimits(dialogs_max=1))
+    waiting: list[int] = []
+
+    async def flush() -> None:
+        waiting.append(len(core.applier.unflushed))
+        await core.flusher.flush()
+
+    assert await core.applier.recover(flush) == len(records)
+    whole, rest = divmod(len(records), 10)
+    assert waiting == [10] * whole + [rest] * (rest > 0)
+    assert store.asked <= len(waiting)
+    assert rows_of(store) == rows_of(live.store)
+    assert core.hub.told == []
+
+
+async def test_a_journal_without_what_the_store_lacks_is_refused(
+    tmp_path: Path,
+) -> None:
+    live = await random_history(2, 60)
+    payloads = live.journal.kept
+    batches = [payloads[at : at + 2] for at in range(0, len(payloads), 2)]
+    await fill(tmp_path, batches, clean=True)
+    find_segments(tmp_path)[0].path.unlink()
+    journal = LocalJournal(tmp_path, **SMALL)
+    store = MemoryDialogStore()
+    applier = Applier(journal, MessagingState(StateLimits()), store, FakeHub())
+    try:
+        with pytest.raises(JournalDamaged, match="missing"):
+            await applier.recover(nothing)
+    finally:
+        journal.close()
+    assert await store.position() == 0
+
+
+async def test_a_store_of_other_data_is_refused_in_words() -> None:
+    core = Core()
+    async with loading(core):
+        first = await core.do(1, with_user(2))
+        second = await core.do(1, with_user(3))
+        await core.do(1, text(first.id))
+        await core.do(1, text(second.id))
+    records = core.journal.kept
+    assert isinstance(decode(records[3]), MessageRecord)
+    other = Core()
+    async with loading(other):
+        group = await other.do(1, group_of([2, 3]))
+        await other.do(1, text(group.id))
+        await other.do(1, text(group.id))
+    await other.flusher.flush()
+    wrong = Core(other.store, FakeJournal(records))
+    with pytest.raises(StoreDiverged, match="lacks"):
+        await wrong.applier.recover(wrong.flusher.flush)
