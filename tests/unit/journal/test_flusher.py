@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
 
+from tchatd.domains.messaging.models import ReadMessages
 from tchatd.domains.messaging.store import FlushBatch, StoreDiverged
 from tchatd.journal.errors import JournalFull
 from tchatd.journal.flusher import FlusherSettings, batch_of
@@ -144,3 +146,60 @@ async def test_a_batch_is_of_its_entries_and_not_of_the_state_ahead() -> None:
     assert (member.user_number, member.read_seq, member.read_ordinal) == (2, 2, 1)
     assert batch.memberships == [(1, 1, 1), (1, 2, 0), (1, 3, 0)]
     assert len(batch.events.seq) == 2
+
+
+async def test_a_dialog_and_a_member_are_written_once_a_batch() -> None:
+    store = FlakyStore()
+    core = Core(store)
+    async with loading(core):
+        dialogs = [(await core.do(1, with_user(n))).id for n in (2, 3)]
+        await core.flusher.flush()
+        store.begun.clear()
+        last = None
+        for _ in range(5):
+            for id in dialogs:
+                last = await core.do(1, text(id))
+        assert last is not None
+        await core.do(3, ReadMessages(UUID(last.id)))
+    await core.flusher.flush()
+    [(_, batch)] = store.begun
+    assert (batch.previous_position, batch.position) == (2, 13)
+    assert [(c.number, c.last_seq, c.message_count) for c in batch.changes] == [
+        *((1, 6, 5), (2, 7, 5)),
+    ]
+    # A read moves the dialog's seq, not what it is sorted by.
+    assert [c.last_message_seq for c in batch.changes] == [6, 6]
+    assert [c.active_position for c in batch.changes] == [11, 12]
+    keys = [(m.dialog_number, m.user_number) for m in batch.members]
+    assert keys == [(1, 1), (2, 1), (2, 3)]
+    assert len(batch.events.seq) == 11
+
+
+async def test_reading_a_large_dialog_moves_a_cursor_and_no_log() -> None:
+    store = FlakyStore()
+    core = Core(store)
+    async with loading(core):
+        dialog = await core.do(1, group_of(range(2, 130)))
+        message = await core.do(1, text(dialog.id))
+        await core.flusher.flush()
+        await core.do(2, ReadMessages(UUID(message.id)))
+    await core.flusher.flush()
+    batch = store.begun[-1][1]
+    assert (batch.events.seq, batch.changes) == ([], [])
+    assert [(m.user_number, m.read_seq) for m in batch.members] == [(2, 2)]
+
+
+async def test_the_journal_is_trimmed_only_after_the_commit() -> None:
+    trimmed: list[int] = []
+
+    class Watching(FlakyStore):
+        async def flush(self, batch: FlushBatch) -> None:
+            trimmed.append(core.journal.trimmed)
+            await super().flush(batch)
+            trimmed.append(core.journal.trimmed)
+
+    core = Core(Watching(), settings=FlusherSettings(interval_s=0, batch_max=2))
+    await talk(core, 6)
+    await core.flusher.flush()
+    assert trimmed == [0, 0, 2, 2, 4, 4]
+    assert core.journal.trimmed == 6

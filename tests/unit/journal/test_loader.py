@@ -10,7 +10,14 @@ from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import Found, Wants
 from tchatd.kernel.errors import Unavailable
 from tchatd.stores.memory.messaging import MemoryDialogStore
-from tests.support.messaging import Core, group_of, loading, text, with_user
+from tests.support.messaging import (
+    Core,
+    client_id,
+    group_of,
+    loading,
+    text,
+    with_user,
+)
 
 
 class CountingStore(MemoryDialogStore):
@@ -128,3 +135,77 @@ async def test_members_of_large_dialogs_are_loaded_when_they_act() -> None:
         state = core.state.find(dialog.id)
         assert state is not None
         assert sorted(state.by_number) == [5, 6]
+
+
+async def test_a_refusal_reaches_everybody_who_waits() -> None:
+    store = CountingStore()
+    core, ids = await stored(store, 6)
+    refused: list[str] = []
+
+    async def ask(id: str) -> None:
+        try:
+            await core.do(1, text(id))
+        except Unavailable:
+            refused.append(id)
+
+    async with loading(core):
+        async with trio.open_nursery() as nursery:
+            store.gate, store.away = trio.Event(), True
+            for id in ids:
+                nursery.start_soon(ask, id)
+            await wait_all_tasks_blocked()
+            assert refused == []
+            store.gate.set()
+        assert sorted(refused) == sorted(ids)
+        assert core.applier.loader.waiting == 0
+        store.away = False
+        assert [(await core.do(1, text(id))).seq for id in ids] == [2] * 6
+
+
+async def test_a_stop_refuses_who_waits_for_the_query_under_way() -> None:
+    store = CountingStore()
+    core, [id] = await stored(store, 1)
+    async with trio.open_nursery() as waiters, loading(core):
+        store.gate = trio.Event()
+        refused: list[str] = []
+
+        async def ask() -> None:
+            try:
+                await core.do(1, text(id))
+            except Unavailable as error:
+                refused.append(str(error.detail))
+
+        waiters.start_soon(ask)
+        await wait_all_tasks_blocked()
+    assert refused == ["The server is stopping."]
+
+
+async def test_nothing_is_forgotten_while_an_older_query_runs() -> None:
+    # Given a dialog in memory, and a query for another one that has begun,
+    store = CountingStore()
+    core, [known, other] = await stored(store, 2)
+    core = await core.restart(
+        limits=StateLimits(dialogs_max=1, client_ids_max=1, tail_max=1)
+    )
+    async with loading(core), trio.open_nursery() as nursery:
+        await core.do(1, text(known, client_id=client_id(1)))
+        await core.flusher.flush()
+        store.gate = trio.Event()
+        nursery.start_soon(core.do, 1, text(other))
+        await wait_all_tasks_blocked()
+        assert core.applier.loader.oldest_pin == core.applier.flushed_position
+        # when more is sent there and reaches the store meanwhile,
+        for time_ms in range(2, 12):
+            await core.do(1, text(known, client_id=client_id(time_ms)))
+        await core.flusher.flush()
+        state = core.state.find(known)
+        assert state is not None
+        member = state.by_number[1]
+        # then all of it stays in memory until whoever waits has looked.
+        assert (state.unflushed, len(member.recent), member.floor_ms) == (10, 11, -1)
+        store.gate.set()
+        await wait_all_tasks_blocked()
+        assert core.applier.loader.oldest_pin is None
+        assert (state.unflushed, len(member.recent), member.floor_ms) == (0, 1, 10)
+        await core.flusher.flush()
+        assert len(core.state) == 1
