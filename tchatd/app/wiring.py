@@ -333,6 +333,7 @@ def _tls_settings(settings: Settings) -> TlsSettings:
         connections_max=settings.tls.connections_max,
         handshake_s=of.handshake_s,
         idle_s=of.idle_s,
+        request_s=of.request_s,
         ping_interval_s=of.ping_interval_s,
         write_s=of.write_s,
         drain_s=settings.shutdown.drain_s,

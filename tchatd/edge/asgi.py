@@ -1,9 +1,8 @@
 """Owns the same routes and sessions over TLS and HTTP/2, served by hypercorn.
 
 One ASGI app carries both: a request becomes an `AsgiRequest` for the endpoint, a
-WebSocket becomes a connection of `AsgiTransport`, which is to the sessions what the C
-gateway is. Here a connection does cost tasks: TLS is for proxies and for small
-installations; large ones end TLS before tchatd.
+WebSocket becomes a connection of `AsgiTransport`. Here a connection does cost tasks:
+TLS is for proxies and for small installations; large ones end TLS before tchatd.
 """
 
 from __future__ import annotations
@@ -11,20 +10,22 @@ from __future__ import annotations
 import logging
 import ssl
 import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from socket import socket
 from typing import Any
 
 import msgspec
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from tchatd.edge.envelopes import Gap
+from tchatd.edge.asgi_transport import AsgiConnection, AsgiTransport
 from tchatd.edge.gateway import WEBSOCKET_PATHS
 from tchatd.edge.http import HttpEndpoint, outcome
 from tchatd.edge.hub import Hub, Lane
@@ -35,7 +36,6 @@ from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.observe.logging import get_logger
 
-SLOW_CONSUMER = 4008
 DISCARDED_BYTES_MAX = 8 << 20  # of a body that is too large, so that 413 is heard
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
@@ -48,7 +48,9 @@ _log = get_logger("asgi")
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """slow_consumer: `gap` or `close`, as the C gateway's. drain_s: after `close`.
 
-    write_s: a WebSocket that takes nothing for so long is dropped.
+    request_s: for the whole body of a request to come. write_s: for an answer or a
+    WebSocket message to be taken. A connection that is slower is dropped.
+    bodies_bytes_max: of all requests that are being read; beyond it 503.
     """
 
     certificate_file: str
@@ -64,14 +66,16 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
     handshake_s: float = 10.0
     idle_s: float = 75.0
     ping_interval_s: float = 25.0
+    request_s: float = 30.0
     write_s: float = 30.0
+    bodies_bytes_max: int = 64 << 20
     drain_s: float = 20.0
 
 
 class AsgiRequest:
     """One HTTP request of an ASGI server, as the endpoint wants it."""
 
-    __slots__ = ("_headers", "address", "body", "method", "path", "query")
+    __slots__ = ("_headers", "address", "body", "headers", "method", "path", "query")
 
     def __init__(self, scope: Mapping[str, Any], body: bytes) -> None:
         self.method: str = scope.get("method", "GET")
@@ -81,125 +85,33 @@ class AsgiRequest:
         self.body = body
         client = scope.get("client")
         self.address: str = client[0] if client else ""
-        self._headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            self._headers.setdefault(name.lower(), value)
+        self.headers: list[tuple[bytes, bytes]] = [
+            (name.lower(), value) for name, value in scope["headers"]
+        ]
+        self._headers = dict(reversed(self.headers))
 
     def header(self, name: bytes, /) -> bytes | None:
         return self._headers.get(name)
 
 
-class _Connection:
-    """One WebSocket: what waits to be sent, and whether its reader should pause.
+class _Link:
+    """One TLS connection. deadlines: by when what waits for its peer must have ended,
+    in Trio's time."""
 
-    writing_since_s: Trio's time when the write under way began; None between writes.
-    """
+    __slots__ = ("deadlines", "stream")
 
-    __slots__ = (
-        "closing",
-        "frames",
-        "is_msgpack",
-        "peer",
-        "reading",
-        "size",
-        "wake",
-        "writing_since_s",
-    )
+    def __init__(self, stream: TlsStream) -> None:
+        self.stream = stream
+        self.deadlines: dict[object, float] = {}
 
-    def __init__(self, peer: tuple[str, int] = ("", 0), *, is_msgpack: bool) -> None:
-        self.peer = peer
-        self.writing_since_s: float | None = None
-        self.is_msgpack = is_msgpack
-        self.frames: deque[bytes] = deque()
-        self.size = 0
-        self.wake = trio.Event()
-        self.reading = trio.Event()
-        self.reading.set()
-        self.closing: tuple[int, str] | None = None
+    def abort(self) -> None:
+        """hypercorn's writes can't be cancelled: the socket has to go."""
+        self.stream.transport_stream.socket.close()
 
 
-class AsgiTransport:
-    """See `ports.Transport`. Numbers are negative: the C gateway's are not.
-
-    A connection whose queue would exceed a limit loses it: it gets one `gap`, or is
-    closed with 4008, as the settings say. One message alone is never too much: a page
-    of history may be larger than what a slow reader may leave waiting.
-    """
-
-    def __init__(self, settings: TlsSettings) -> None:
-        self._settings = settings
-        self._last = 0
-        self.connections: dict[int, _Connection] = {}
-        gap = Gap()
-        self._gaps = (msgspec.json.encode(gap), msgspec.msgpack.encode(gap))
-
-    def opened(self, connection: _Connection) -> int:
-        self._last -= 1
-        self.connections[self._last] = connection
-        return self._last
-
-    def queue(self, connection: int, frame: bytes, /) -> bool:
-        state = self.connections.get(connection)
-        if state is None or state.closing is not None:
-            return False
-        if state.frames and (
-            state.size + len(frame) > self._settings.queue_bytes_max
-            or len(state.frames) >= self._settings.queue_messages_max
-        ):
-            self._overflow(connection, state)
-            return False
-        state.frames.append(frame)
-        state.size += len(frame)
-        state.wake.set()
-        return True
-
-    def fan_out(self, connections: Sequence[int], frame: bytes, /) -> int:
-        return sum(self.queue(connection, frame) for connection in connections)
-
-    def flush(self) -> None:
-        """Nothing to do: each connection's writer is awake already."""
-
-    def close(self, connection: int, code: int, reason: str = "", /) -> bool:
-        state = self.connections.get(connection)
-        if state is None or state.closing is not None:
-            return False
-        state.closing = (code, reason)
-        state.reading.set()
-        state.wake.set()
-        return True
-
-    def pause(self, connection: int, /) -> None:
-        state = self.connections.get(connection)
-        if state is not None and state.reading.is_set() and state.closing is None:
-            state.reading = trio.Event()
-
-    def resume(self, connection: int, /) -> None:
-        state = self.connections.get(connection)
-        if state is not None:
-            state.reading.set()
-
-    def authenticated(self, connection: int, /) -> None:
-        """The sessions' own timer for `hello` is enough here."""
-
-    def stuck(self, write_s: float) -> list[tuple[str, int]]:
-        """Peers of connections whose write takes longer than `write_s`."""
-        since_s = trio.current_time() - write_s
-        return [
-            state.peer
-            for state in self.connections.values()
-            if state.writing_since_s is not None and state.writing_since_s < since_s
-        ]
-
-    def _overflow(self, connection: int, state: _Connection) -> None:
-        state.frames.clear()
-        state.size = 0
-        if self._settings.slow_consumer == "close":
-            self.close(connection, SLOW_CONSUMER, "slow consumer")
-            return
-        gap = self._gaps[state.is_msgpack]
-        state.frames.append(gap)
-        state.size = len(gap)
-        state.wake.set()
+# Trio hands it on to the tasks that hypercorn starts for this connection: addresses
+# don't tell connections apart, a peer's port may come again before the last one ended.
+_link: ContextVar[_Link] = ContextVar("link")
 
 
 class AsgiServer:
@@ -215,7 +127,11 @@ class AsgiServer:
         self._endpoint = endpoint
         self._sessions = sessions
         self._settings = settings
-        self.transport = AsgiTransport(settings)
+        self.transport = AsgiTransport(
+            queue_bytes_max=settings.queue_bytes_max,
+            queue_messages_max=settings.queue_messages_max,
+            slow_consumer=settings.slow_consumer,
+        )
         self._lanes = (
             Lane(self.transport, bytes, is_msgpack=False),
             Lane(self.transport, bytes, is_msgpack=True),
@@ -225,9 +141,15 @@ class AsgiServer:
         self._config = _config(settings)
         self._app = wrap_app(self, 0, "asgi")
         self._worker = WorkerContext(None)
-        self._streams: dict[tuple[str, int], TlsStream] = {}
+        self._links: set[_Link] = set()
+        self._bodies_bytes = 0
         self._closing = trio.Event()
         self._finished = trio.Event()
+
+    @property
+    def connections(self) -> int:
+        """Those that are open, also before their handshake."""
+        return len(self._links)
 
     async def run(
         self,
@@ -248,7 +170,7 @@ class AsgiServer:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._accept, context, listeners, connections)
-                    accepting.start_soon(self._drop_stuck_writers)
+                    accepting.start_soon(self._drop_overdue)
                     task_status.started()
                     await self._closing.wait()
                     accepting.cancel_scope.cancel()
@@ -296,17 +218,14 @@ class AsgiServer:
     async def _serve(self, stream: TlsStream) -> None:
         """One connection. hypercorn's mistakes end this one and no other: it raises
         KeyError, for one, where a client sends on after it was answered."""
-        try:
-            peer: tuple[str, int] = stream.transport_stream.socket.getpeername()[:2]
-        except OSError:
+        if len(self._links) >= self._settings.connections_max:
             await trio.aclose_forcefully(stream)
             return
-        if len(self._streams) >= self._settings.connections_max:
-            await trio.aclose_forcefully(stream)
-            return
-        self._streams[peer] = stream
+        link = _Link(stream)
+        self._links.add(link)
+        _link.set(link)
         try:
-            await TCPServer(
+            await _TlsServer(
                 self._app, self._config, self._worker, ConnectionState({}), stream
             )
         except BaseExceptionGroup as group:
@@ -318,27 +237,24 @@ class AsgiServer:
         except Exception as error:  # noqa: BLE001  # around one connection
             _log_failure(error)
         finally:
-            del self._streams[peer]
+            self._links.remove(link)
             self._check_finished()
 
-    async def _drop_stuck_writers(self) -> None:
-        """Drop connections that take nothing for `write_s`.
-
-        hypercorn's writes can't be cancelled: the socket has to go.
-        """
+    async def _drop_overdue(self) -> None:
+        """Drop connections whose peer neither sends nor takes what is due."""
         while True:
             await trio.sleep(1)
-            for peer in self.transport.stuck(self._settings.write_s):
-                stream = self._streams.get(peer)
-                if stream is not None:
-                    stream.transport_stream.socket.close()
+            now = trio.current_time()
+            for link in list(self._links):
+                if any(deadline < now for deadline in link.deadlines.values()):
+                    link.abort()
 
     def _abort_all(self) -> None:
-        for stream in self._streams.values():
-            stream.transport_stream.socket.close()
+        for link in self._links:
+            link.abort()
 
     def _check_finished(self) -> None:
-        if self._closing.is_set() and not self._streams:
+        if self._closing.is_set() and not self._links:
             self._finished.set()
 
     async def __call__(
@@ -353,10 +269,13 @@ class AsgiServer:
     async def _http(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
     ) -> None:
-        body = await self._body(receive)
-        request = AsgiRequest(scope, body or b"")
+        with _due_in(self._settings.request_s):
+            body = await self._body(receive)
         if body is None:
-            answer = self._endpoint.refuse(request, TooLarge())
+            return
+        request = AsgiRequest(scope, b"" if isinstance(body, DomainError) else body)
+        if isinstance(body, DomainError):
+            answer = self._endpoint.refuse(request, body)
         elif request.path in WEBSOCKET_PATHS:
             answer = self._endpoint.refuse(request, UpgradeRequired())
         else:
@@ -364,25 +283,38 @@ class AsgiServer:
             if isinstance(handled, Deferred):
                 handled = await outcome(handled)
             answer = handled
-        await _respond(send, "http", request, answer)
+        with _due_in(self._settings.write_s):
+            await _respond(send, "http", request, answer)
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body; None if it is larger than allowed."""
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                break
-            part = message.get("body", b"")
-            size += len(part)
-            if size <= self._settings.body_bytes_max:
-                parts.append(part)
-            elif size <= self._settings.body_bytes_max + DISCARDED_BYTES_MAX:
-                parts.clear()
-            else:
-                return None
-            more = message.get("more_body", False)
-        return b"".join(parts) if size <= self._settings.body_bytes_max else None
+    async def _body(self, receive: Receive) -> bytes | DomainError | None:
+        """The whole body, or why it is refused; None if the client went away."""
+        parts: list[bytes] = []
+        size = kept = 0
+        refusal: DomainError | None = None
+        settings, more = self._settings, True
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                size += len(part)
+                if size > settings.body_bytes_max:
+                    refusal = TooLarge()
+                elif self._bodies_bytes + len(part) > settings.bodies_bytes_max:
+                    refusal = Unavailable("Too much is being received already.")
+                if refusal is None:
+                    parts.append(part)
+                    kept += len(part)
+                    self._bodies_bytes += len(part)
+                else:
+                    parts.clear()
+                    if size > settings.body_bytes_max + DISCARDED_BYTES_MAX:
+                        break
+                more = message.get("more_body", False)
+        finally:
+            self._bodies_bytes -= kept
+        return b"".join(parts) if refusal is None else refusal
 
     async def _websocket(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
@@ -403,16 +335,19 @@ class AsgiServer:
                 identity = await identity
         except DomainError as error:
             answer = self._endpoint.refuse(request, error)
-            await _respond(send, "websocket", request, answer)
+            with _due_in(self._settings.write_s):
+                await _respond(send, "websocket", request, answer)
             return
-        await send({"type": "websocket.accept", "subprotocol": admission.subprotocol})
-        peer = tuple(scope["client"][:2])
-        state = _Connection(peer, is_msgpack=admission.is_msgpack)
+        state = AsgiConnection(is_msgpack=admission.is_msgpack)
         number = self.transport.opened(state)
         try:
+            # Before anything is awaited: a session that ends meanwhile has to find it.
             lane = self._lanes[admission.is_msgpack]
             address = self._endpoint.address_of(request)
             self._sessions.open(lane, number, address, identity)
+            accept = {"type": "websocket.accept", "subprotocol": admission.subprotocol}
+            with _due_in(self._settings.write_s):
+                await send(accept)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, number, state, receive, nursery)
                 await self._write(state, send)
@@ -422,7 +357,11 @@ class AsgiServer:
             self._sessions.closed(number)
 
     async def _read(
-        self, number: int, state: _Connection, receive: Receive, nursery: trio.Nursery
+        self,
+        number: int,
+        state: AsgiConnection,
+        receive: Receive,
+        nursery: trio.Nursery,
     ) -> None:
         while True:
             await state.reading.wait()
@@ -434,7 +373,7 @@ class AsgiServer:
             data = message.get("bytes") if text is None else text.encode()
             self._sessions.message(number, data or b"", text is not None)
 
-    async def _write(self, state: _Connection, send: Send) -> None:
+    async def _write(self, state: AsgiConnection, send: Send) -> None:
         """Send what is queued until the close that was asked for is sent."""
         while True:
             await state.wake.wait()
@@ -442,16 +381,46 @@ class AsgiServer:
             while state.frames:
                 frame = state.frames.popleft()
                 state.size -= len(frame)
-                state.writing_since_s = trio.current_time()
+                message: dict[str, Any] = {"type": "websocket.send"}
                 if state.is_msgpack:
-                    await send({"type": "websocket.send", "bytes": frame})
+                    message["bytes"] = frame
                 else:
-                    await send({"type": "websocket.send", "text": frame.decode()})
-                state.writing_since_s = None
+                    message["text"] = frame.decode()
+                with _due_in(self._settings.write_s):
+                    await send(message)
             if state.closing is not None:
                 code, reason = state.closing
-                await send({"type": "websocket.close", "code": code, "reason": reason})
+                message = {"type": "websocket.close", "code": code, "reason": reason}
+                with _due_in(self._settings.write_s):
+                    await send(message)
                 return
+
+
+class _TlsServer(TCPServer):
+    """hypercorn's, without its idle timer once the client is gone: that would keep
+    every connection that ended for `idle_s` more."""
+
+    _is_over = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._is_over = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._is_over and isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+
+@contextmanager
+def _due_in(seconds: float) -> Iterator[None]:
+    """The connection is dropped if its peer lets this last longer."""
+    deadlines, waiting = _link.get().deadlines, object()
+    deadlines[waiting] = trio.current_time() + seconds
+    try:
+        yield
+    finally:
+        del deadlines[waiting]
 
 
 async def _respond(

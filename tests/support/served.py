@@ -74,10 +74,10 @@ def operations() -> list[Operation]:
     ]
 
 
-def listener() -> tuple[socket.socket, int]:
+def listener(address: str = "127.0.0.1") -> tuple[socket.socket, int]:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", 0))
+    listening.bind((address, 0))
     listening.listen(128)
     listening.setblocking(False)
     return listening, listening.getsockname()[1]
@@ -117,10 +117,14 @@ class Served:
 
     @asynccontextmanager
     async def running(
-        self, tls_folder: Path | None = None, **tls: Any
+        self,
+        tls_folder: Path | None = None,
+        *,
+        tls_address: str = "127.0.0.1",
+        **tls: Any,
     ) -> AsyncIterator[Served]:
         plain, self.port = listener()
-        secure, self.tls_port = listener()
+        secure, self.tls_port = listener(tls_address)
         with plain, secure:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.edge.dispatcher.run)

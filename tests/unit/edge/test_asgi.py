@@ -16,10 +16,14 @@ import trio
 import trio_websocket
 
 from tchatd.edge.admission import MSGPACK
-from tchatd.edge.asgi import AsgiRequest, AsgiTransport, TlsSettings, _Connection
+from tchatd.edge.asgi import (
+    AsgiRequest,
+    _Link,
+    _link,
+)
 from tchatd.kernel.bitmaps import BitMap
 from tests.support.certificates import make_certificate
-from tests.support.edge_fakes import user_id
+from tests.support.edge_fakes import caller, user_id
 from tests.support.served import Served
 
 
@@ -91,7 +95,7 @@ async def test_a_mistake_of_the_server_ends_one_connection_and_no_other(
                 nursery.start_soon(trio.sleep_forever)
                 raise KeyError(1)
 
-        monkeypatch.setattr("tchatd.edge.asgi.TCPServer", broken)
+        monkeypatch.setattr("tchatd.edge.asgi._TlsServer", broken)
         with pytest.raises(httpx.TransportError):
             async with client(served) as http:
                 await http.get("/echo/x")
@@ -127,6 +131,136 @@ async def test_only_so_many_connections_are_served(tmp_path: Path) -> None:
             async with client(served) as http:
                 await http.get("/echo/x")
         assert (await one.ask("say", 1, text="hi"))["op"] == "reply"
+
+
+async def raw_client(
+    served: Served, address: str = "127.0.0.1", from_port: int = 0
+) -> trio.SSLStream[trio.SocketStream]:
+    assert served.trust is not None
+    socket = trio.socket.socket()
+    socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+    await socket.bind(("127.0.0.1", from_port))
+    await socket.connect((address, served.tls_port))
+    return trio.SSLStream(
+        trio.SocketStream(socket), served.trust, server_hostname="127.0.0.1"
+    )
+
+
+async def test_one_port_of_a_client_may_have_two_connections(tmp_path: Path) -> None:
+    async with Served().running(tmp_path, tls_address="0.0.0.0") as served:
+        one = await raw_client(served)
+        port = one.transport_stream.socket.getsockname()[1]
+        await one.do_handshake()
+        two = await raw_client(served, "127.0.0.2", port)
+        await two.do_handshake()
+        for stream in (one, two):
+            await trio.aclose_forcefully(stream)
+        assert served.tls is not None
+        with trio.fail_after(5):
+            while served.tls.connections:
+                await trio.sleep(0.01)
+
+        async with client(served) as http:
+            assert (await http.get("/echo/x")).status_code == 200
+
+
+async def test_half_a_request_is_not_run(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        stream = await raw_client(served)
+        await stream.send_all(
+            b"POST /say HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer u7\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+            b'{"text":"half"}'
+        )
+        await trio.aclose_forcefully(stream)
+        assert served.tls is not None
+        with trio.fail_after(5):
+            while served.tls.connections:
+                await trio.sleep(0.01)
+
+        assert b'commands_total{command="say"' not in served.edge.metrics.render()
+
+
+@pytest.mark.parametrize(
+    ("request_head", "settings"),
+    [
+        (b"POST /say HTTP/1.1\r\nHost: x\r\nContent-Length: 9", {"request_s": 0.2}),
+        (b"GET /echo/x?times=30000000 HTTP/1.1\r\nHost: x", {"write_s": 0.2}),
+    ],
+)
+async def test_who_neither_sends_nor_takes_is_dropped(
+    tmp_path: Path, request_head: bytes, settings: Any
+) -> None:
+    async with Served().running(tmp_path, **settings) as served:
+        stream = await raw_client(served)
+        await stream.send_all(request_head + b"\r\n\r\n")
+        assert served.tls is not None
+        assert served.tls.connections == 1
+
+        with trio.fail_after(5):
+            while served.tls.connections:
+                await trio.sleep(0.02)
+        await trio.aclose_forcefully(stream)
+
+
+async def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
+    async with (
+        Served().running(tmp_path, bodies_bytes_max=1_000) as served,
+        client(served) as http,
+    ):
+        for _ in range(2):
+            answer = await http.post("/say", content=b"x" * 2_000, headers=AUTHORIZED)
+            assert answer.status_code == 503
+            answer = await http.post("/say", json={"text": "a"}, headers=AUTHORIZED)
+            assert answer.status_code == 200
+
+
+async def test_a_session_that_ends_during_the_upgrade_is_closed(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        assert served.tls is not None
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            if sent:
+                await trio.sleep_forever()
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            if not sent:
+                me = caller(7)
+                served.edge.sessions.ended(me.session_id, me.user_number)
+            sent.append(message)
+
+        scope = {
+            "type": "websocket",
+            "path": "/websocket",
+            "query_string": b"token=u7",
+            "headers": [],
+        }
+        stream: Any = None
+        _link.set(_Link(stream))
+        with trio.fail_after(5):
+            await served.tls(scope, receive, send)
+
+    assert [message["type"] for message in sent] == [
+        "websocket.accept",
+        "websocket.send",
+        "websocket.close",
+    ]
+    assert sent[-1]["code"] == 4002
+
+
+async def test_a_client_that_leaves_is_forgotten_at_once(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        async with client(served, http2=False) as http:
+            await http.get("/echo/x")
+        async with client(served) as http:
+            await http.get("/echo/x")
+        assert served.tls is not None
+
+        with trio.fail_after(5):
+            while served.tls.connections:
+                await trio.sleep(0.01)
 
 
 async def stuck_reader(served: Served) -> trio.SSLStream[trio.SocketStream]:
@@ -270,54 +404,6 @@ async def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path) -> No
         with pytest.raises(httpx.ConnectError):
             async with client(served) as http:
                 await http.get("/echo/x")
-
-
-# The transport alone.
-
-
-def transport(**settings: Any) -> AsgiTransport:
-    return AsgiTransport(TlsSettings(certificate_file="", key_file="", **settings))
-
-
-@pytest.mark.parametrize(
-    "limit", [{"queue_bytes_max": 100}, {"queue_messages_max": 10}]
-)
-def test_a_slow_consumer_gets_one_gap_for_what_it_lost(limit: Any) -> None:
-    slow = transport(**limit)
-    state = _Connection(is_msgpack=False)
-    number = slow.opened(state)
-
-    taken = [slow.queue(number, b"x" * 10) for _ in range(15)]
-
-    assert taken == [True] * 10 + [False] + [True] * 4
-    assert list(state.frames) == [b'{"op":"gap"}'] + [b"x" * 10] * 4
-    assert state.size == 12 + 40
-
-
-def test_or_a_slow_consumer_is_closed() -> None:
-    slow = transport(queue_bytes_max=100, slow_consumer="close")
-    state = _Connection(is_msgpack=False)
-    number = slow.opened(state)
-
-    for _ in range(15):
-        slow.queue(number, b"x" * 10)
-
-    assert state.closing == (4008, "slow consumer")
-    assert not state.frames
-
-
-def test_dead_numbers_do_nothing_and_live_ones_are_negative() -> None:
-    one = transport()
-    number = one.opened(_Connection(is_msgpack=False))
-    assert number < 0
-
-    assert one.fan_out([number, -99, 5], b"x") == 1
-    assert not one.close(-99, 1001)
-    assert one.close(number, 1001)
-    assert not one.close(number, 1001)
-    assert not one.queue(number, b"x")
-    one.pause(-99)
-    one.resume(-99)
 
 
 def test_a_request_has_the_raw_path_and_the_first_of_each_header() -> None:
