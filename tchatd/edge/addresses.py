@@ -9,14 +9,16 @@ from functools import lru_cache
 from tchatd.edge.ports import HttpRequest
 
 HOPS_MAX = 16
+_FORWARDED = b"x-forwarded-for"
 
 
 class ClientAddresses:
     """trusted: addresses and networks of our own proxies; none by default.
 
-    Each proxy adds who asked it at the end of `X-Forwarded-For`. From the end, what
-    was added by a trusted one is believed; the first address that is not one of ours
-    is the client's. Whatever a client writes there itself is before that.
+    Each proxy adds who asked it at the end of `X-Forwarded-For`, some as one more
+    header of that name: all of them together are the list (RFC 9110, 5.3). From the
+    end, what was added by a trusted one is believed; the first address that is not
+    one of ours is the client's. Whatever a client writes there itself is before that.
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
@@ -24,7 +26,7 @@ class ClientAddresses:
 
         @lru_cache(maxsize=4_096)
         def is_trusted(address: str) -> bool:
-            parsed = _parsed(address)
+            parsed = parse_address(address)
             return parsed is not None and any(parsed in network for network in networks)
 
         self._is_trusted = is_trusted
@@ -34,11 +36,11 @@ class ClientAddresses:
         peer = request.address
         if not self._has_proxies or not self._is_trusted(peer):
             return peer
-        forwarded = request.header(b"x-forwarded-for") or b""
-        hops = forwarded.decode("latin-1").rsplit(",", HOPS_MAX)
+        given = [value for name, value in request.headers if name == _FORWARDED]
+        hops = b",".join(given).decode("latin-1").rsplit(",", HOPS_MAX)
         address = peer
         for hop in reversed(hops):
-            parsed = _parsed(hop.strip())
+            parsed = parse_address(hop.strip())
             if parsed is None:
                 break
             address = str(parsed)
@@ -47,7 +49,10 @@ class ClientAddresses:
         return address
 
 
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parse_address(
+    text: str,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None for what is no address; an IPv4 one written as IPv6 is the IPv4 one."""
     try:
         parsed = ipaddress.ip_address(text.strip("[]"))
     except ValueError:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from tchatd import __version__
-from tchatd.edge.limits import address_key
+from tchatd.edge.addresses import parse_address
 from tchatd.edge.ports import Response
 from tchatd.kernel.errors import DomainError, ErrorKind
 from tchatd.kernel.routing import Access, Context, Operation
@@ -48,12 +48,8 @@ def operations(
 
     @lru_cache(maxsize=1_024)
     def may_read(address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address_key(address).removesuffix("/64"))
-            exact = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        return any(parsed in network or exact in network for network in networks)
+        parsed = parse_address(address)
+        return parsed is not None and any(parsed in network for network in networks)
 
     def health(context: Context, command: Probe) -> Health:
         return Health(__version__)

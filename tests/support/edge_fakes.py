@@ -78,24 +78,24 @@ class FakeRequest:
         method: str = "GET",
         target: str = "/",
         body: bytes | Json | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         address: str = "192.0.2.1",
     ) -> None:
         self.method = method
         self.path, _, self.query = target.partition("?")
         self.address = address
-        self._headers = {
-            name.lower().encode(): value.encode()
-            for name, value in (headers or {}).items()
-        }
+        items = headers.items() if isinstance(headers, Mapping) else headers or ()
+        self.headers = [
+            (name.lower().encode(), value.encode()) for name, value in items
+        ]
         if isinstance(body, dict):
             self.body = msgspec.json.encode(body)
-            self._headers.setdefault(b"content-type", b"application/json")
+            self.headers.append((b"content-type", b"application/json"))
         else:
             self.body = body or b""
 
     def header(self, name: bytes, /) -> bytes | None:
-        return self._headers.get(name)
+        return next((value for key, value in self.headers if key == name), None)
 
 
 class FakeTransport:

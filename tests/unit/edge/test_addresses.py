@@ -8,6 +8,14 @@ from tchatd.edge.addresses import ClientAddresses
 from tests.support.edge_fakes import FakeRequest
 
 
+def test_all_headers_of_that_name_are_one_list() -> None:
+    """As a proxy that adds a header, where the client had sent one, makes it."""
+    headers = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-For", "198.51.100.9")]
+    request = FakeRequest(address="10.0.0.1", headers=headers)
+
+    assert ClientAddresses(["10.0.0.0/8"]).of(request) == "198.51.100.9"
+
+
 def address_of(peer: str, forwarded: str | None, *trusted: str) -> str:
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     return ClientAddresses(trusted).of(FakeRequest(address=peer, headers=headers))

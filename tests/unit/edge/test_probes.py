@@ -16,7 +16,7 @@ from tests.support.edge_fakes import FakeAuthenticator, FakeRequest
 
 class World:
     def __init__(
-        self, allow: tuple[str, ...] = ("192.0.2.0/24", "2001:db8::/32")
+        self, allow: tuple[str, ...] = ("192.0.2.0/24", "2001:db8::/32", "2001:db9::")
     ) -> None:
         self.missing: dict[str, str | None] = {"postgres": None, "draining": None}
         metrics = Metrics(process=False)
@@ -69,6 +69,7 @@ def test_numbers_are_in_the_prometheus_text_format() -> None:
         ("2001:db8:1::5", 200),
         ("198.51.100.1", 403),
         ("2001:dead::1", 403),
+        ("2001:db9::5", 403),
         ("", 403),
     ],
 )
