@@ -263,10 +263,12 @@ class Sessions:
             self._end(session, UNSUPPORTED_DATA, f"only {wanted} messages")
             return
         decoder = self._decoders[lane.is_msgpack]
+        wait_s = self._spend(session)
         try:
             envelope = decoder.decode(message)
         except BadEnvelope as error:
-            self._refuse(session, error.id, error.reason, self._next_id())
+            reason = RateLimited(retry_after_s=wait_s) if wait_s else error.reason
+            self._refuse(session, error.id, reason, self._next_id())
             if error.id is None:
                 session.malformed += 1
                 if session.malformed >= self._settings.malformed_max:
@@ -274,7 +276,6 @@ class Sessions:
             return
         kind = type(envelope)
         entry = decoder.entries.get(kind)
-        wait_s = self._spend(session)
         if wait_s:
             refusal = RateLimited(retry_after_s=wait_s)
             self._refuse(session, envelope.id, refusal, self._next_id())

@@ -334,6 +334,16 @@ async def test_commands_of_a_connection_are_limited() -> None:
         assert len(rooms.began) == 3
 
 
+async def test_envelopes_that_cannot_be_run_are_limited_too() -> None:
+    async with room(commands_per_second=1, commands_burst=2) as (edge, _):
+        edge.connect(1, "u7")
+        for id in range(4):
+            edge.send(1, {"op": "nothing-like-it", "id": id})
+
+        errors = [answer["problem"]["error"] for answer in edge.received(1)]
+        assert errors == ["invalid_request"] * 2 + ["rate_limited"] * 2
+
+
 # Who speaks.
 
 
