@@ -30,7 +30,7 @@ from tchatd.edge.gateway import WEBSOCKET_PATHS
 from tchatd.edge.http import HttpEndpoint, outcome
 from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.ports import Response
-from tchatd.edge.problems import OriginRefused, TooLarge, UpgradeRequired
+from tchatd.edge.problems import TooLarge, UpgradeRequired
 from tchatd.edge.session import Sessions
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, Unavailable
@@ -324,9 +324,7 @@ class AsgiServer:
         try:
             if request.path not in WEBSOCKET_PATHS:
                 raise UpgradeRequired("WebSocket is at /websocket.")
-            origin = request.header(b"origin")
-            if origin is not None and not self._endpoint.may_connect(origin):
-                raise OriginRefused
+            self._endpoint.check_upgrade(request)
             if len(self.transport.connections) >= self._settings.connections_max:
                 raise Unavailable("Too many connections.")
             admission = self._sessions.admit(request, scope.get("subprotocols", ()))

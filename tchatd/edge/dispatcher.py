@@ -15,6 +15,7 @@ import os
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -179,8 +180,12 @@ class Dispatcher:
         Raises:
             DomainError: refused. Nothing else is raised.
         """
+        entry.check_limits(context)
+        return self.run_handler(entry, context, command)
+
+    def run_handler(self, entry: Entry, context: Context, command: Any) -> Any:
+        """As `invoke`, for a command whose limits were checked."""
         try:
-            entry.check_limits(context)
             result: Any = entry.operation.handler(context, command)
         except DomainError:
             raise
@@ -231,18 +236,17 @@ class Dispatcher:
         try:
             with trio.fail_after(self._settings.request_s):
                 result = await awaitable
+            tell = partial(awaited.resolve, result)
         except trio.TooSlowError:
-            self._tasks -= 1
-            awaited.fail(Overtime())
+            tell = partial(awaited.fail, Overtime())
         except Exception as error:  # noqa: BLE001  # one of the two places (STYLE 5)
+            tell = partial(awaited.fail, self.as_refusal(error, name, context))
+        finally:
             self._tasks -= 1
-            awaited.fail(self.as_refusal(error, name, context))
-        except BaseException:
-            self._tasks -= 1
-            raise
-        else:
-            self._tasks -= 1
-            awaited.resolve(result)
+        try:
+            tell()
+        except Exception as error:  # noqa: BLE001  # of whoever waited for it
+            self.unexpected(error, name, context)
 
     def _buckets(self, limit: Limit) -> Buckets:
         return Buckets(

@@ -25,7 +25,7 @@ from tchatd.edge.envelopes import Gap
 from tchatd.edge.http import HttpEndpoint
 from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.ports import Identity, Response
-from tchatd.edge.problems import OriginRefused, UpgradeRequired
+from tchatd.edge.problems import UpgradeRequired
 from tchatd.edge.session import Sessions
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError
@@ -151,9 +151,7 @@ class GatewayTask:
         try:
             if not request.upgrade:
                 raise UpgradeRequired
-            origin = request.header(b"origin")
-            if origin is not None and not self._endpoint.may_connect(origin):
-                raise OriginRefused
+            self._endpoint.check_upgrade(request)
             admission = self._sessions.admit(request, request.subprotocols)
             identity = admission.identity
             if identity is None or not hasattr(type(identity), "__await__"):

@@ -35,6 +35,7 @@ from tchatd.edge.limits import Buckets, address_key
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity, Response
 from tchatd.edge.problems import (
     NoSuchRoute,
+    OriginRefused,
     headers_of,
     problem_of,
     status_of,
@@ -52,10 +53,10 @@ _SECURITY = (
     b"x-frame-options: DENY\r\n"
     b"referrer-policy: no-referrer\r\n"
 )
-_PRIVATE = (
-    b"cache-control: no-store\r\n"
+_NO_CONTENT_OF_ITS_OWN = (
     b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
 )
+_PRIVATE = b"cache-control: no-store\r\n" + _NO_CONTENT_OF_ITS_OWN
 _CORS_EXPOSED = (
     b"access-control-expose-headers: x-request-id, retry-after, idempotent-replayed\r\n"
 )
@@ -63,7 +64,6 @@ _CORS_PREFLIGHT = (
     b"access-control-allow-headers: authorization, content-type, idempotency-key, "
     b"x-request-id\r\naccess-control-max-age: 7200\r\n"
 )
-_JSON_PRIVATE = _JSON + _PRIVATE
 _encode = msgspec.json.Encoder().encode
 
 
@@ -95,12 +95,14 @@ class Route:
     """An operation with what only HTTP needs.
 
     empty_command: where nothing is read from a request, the one command there is.
+    headers: of an answer with a body.
     """
 
     __slots__ = (
         "decoder",
         "empty_command",
         "entry",
+        "headers",
         "is_post",
         "is_public",
         "operation",
@@ -117,6 +119,10 @@ class Route:
         if not self.reads_body and not entry.operation.command.__struct_fields__:
             self.empty_command = entry.operation.command()
         self.is_public = entry.operation.access is Access.PUBLIC
+        self.headers = _JSON + _PRIVATE
+        if entry.operation.cache_s:
+            public = b"cache-control: public, max-age=%d\r\n" % entry.operation.cache_s
+            self.headers = _JSON + public + _NO_CONTENT_OF_ITS_OWN
 
 
 class HttpEndpoint:
@@ -236,8 +242,15 @@ class HttpEndpoint:
         if route.is_post and self._idempotency is not None:
             key = request.header(b"idempotency-key")
             if key is not None:
+                # Before the key costs a row: who is over a limit leaves no trace.
+                route.entry.check_limits(context)
+                content = (
+                    *(value.encode() for value in values),
+                    request.query.encode(),
+                    request.body,
+                )
                 once = self._once(
-                    self._idempotency, key, route, request, context, command
+                    self._idempotency, key, route, content, context, command
                 )
                 return self._dispatcher.wait(once, route.operation.name, context)
         return self._dispatcher.invoke(route.entry, context, command)
@@ -253,7 +266,7 @@ class HttpEndpoint:
         made = result
         if route is not None:
             try:
-                made = self._encoded(result, route.operation, context)
+                made = self._encoded(result, route, context)
             except DomainError as error:
                 return self.refused(error, route, request, context, started_s)
             route.entry.count("ok" if made.status < 400 else "refused", started_s)
@@ -276,9 +289,26 @@ class HttpEndpoint:
             made.status, made.headers + self._common(request, context), made.body
         )
 
+    def check_upgrade(self, request: HttpRequest) -> None:
+        """Whether it may become a WebSocket, as far as its token does not tell.
+
+        Upgrades that succeed cost nothing of the address's limit (connections have
+        limits of their own), those that are refused do: tokens are not for guessing.
+
+        Raises:
+            RateLimited, OriginRefused.
+        """
+        wait_s = self._addresses.wait_s(address_key(self.address_of(request)))
+        if wait_s:
+            raise RateLimited(retry_after_s=wait_s)
+        origin = request.header(b"origin")
+        if origin is not None and not self._may_connect(origin):
+            raise OriginRefused
+
     def refuse(self, request: HttpRequest, error: DomainError) -> Response:
         """The problem, for a request that is none of a route's."""
         context = Context(self._request_id(request), self.address_of(request))
+        self._addresses.take(address_key(context.address))
         return self.refused(error, None, request, context, 0.0)
 
     def as_refusal(
@@ -302,7 +332,7 @@ class HttpEndpoint:
         idempotency: Idempotency,
         key: bytes,
         route: Route,
-        request: HttpRequest,
+        content: tuple[bytes, ...],
         context: Context,
         command: msgspec.Struct,
     ) -> Response:
@@ -315,18 +345,17 @@ class HttpEndpoint:
         async def run(idempotency_id: UUID) -> Response:
             context.idempotency_id = idempotency_id
             try:
-                result = self._dispatcher.invoke(route.entry, context, command)
+                result = self._dispatcher.run_handler(route.entry, context, command)
                 while isinstance(result, Deferred):
                     result = await outcome(result)
-                return self._encoded(result, route.operation, context)
+                return self._encoded(result, route, context)
             except DomainError as error:
                 return _problem(error, context)
 
-        content = (request.path.encode(), request.query.encode(), request.body)
         scope = f"{who} {route.operation.name}"
         return await idempotency.answer(scope, key, content, run)
 
-    def _encoded(self, result: Any, operation: Operation, context: Context) -> Response:
+    def _encoded(self, result: Any, route: Route, context: Context) -> Response:
         """The response to a result, without what depends on the request.
 
         Raises Internal: the handler gave what cannot be written as JSON.
@@ -334,13 +363,14 @@ class HttpEndpoint:
         kind = type(result)
         if kind is Response:
             return result  # type: ignore[no-any-return]
+        operation = route.operation
         status = operation.status
         if kind is Reply:
             status, result = result.status, result.body
         if result is None:
             return Response(status, _PRIVATE, b"")
         try:
-            return Response(status, _JSON_PRIVATE, _encode(result))
+            return Response(status, route.headers, _encode(result))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._dispatcher.unexpected(error, operation.name, context) from error
 
@@ -405,7 +435,7 @@ class HttpEndpoint:
     def allows_origin(self, origin: bytes) -> bool:
         return "*" in self._origins or origin.decode("latin-1") in self._origins
 
-    def may_connect(self, origin: bytes) -> bool:
+    def _may_connect(self, origin: bytes) -> bool:
         """Whether pages of this origin may open a WebSocket: any of them if no list
         is set, because a token is needed that no browser sends by itself."""
         return not self._origins or self.allows_origin(origin)

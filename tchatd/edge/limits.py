@@ -41,6 +41,11 @@ class Buckets:
         self._now = now
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
+    def wait_s(self, key: Hashable) -> int:
+        """As `take`, without taking one."""
+        now = self._now()
+        return self._wait_s(max(self._full_at.get(key, now), now), now)
+
     def take(self, key: Hashable) -> int:
         """0 when a token was taken; else whole seconds until there will be one."""
         now = self._now()
@@ -51,13 +56,16 @@ class Buckets:
             self._full_at[key] = now + self._interval_s
             return 0
         self._full_at.move_to_end(key)
-        next_full_at = (full_at if full_at > now else now) + self._interval_s
+        full_at = max(full_at, now)
+        wait_s = self._wait_s(full_at, now)
+        if not wait_s:
+            self._full_at[key] = full_at + self._interval_s
+        return wait_s
+
+    def _wait_s(self, full_at: float, now: float) -> int:
+        wait_s = full_at + self._interval_s - now - self._slack_s
         # A thousandth of a token is forgiven: sums of floats are not exact.
-        wait_s = next_full_at - now - self._slack_s
-        if wait_s > self._interval_s / 1000:
-            return max(1, math.ceil(wait_s))
-        self._full_at[key] = next_full_at
-        return 0
+        return max(1, math.ceil(wait_s)) if wait_s > self._interval_s / 1000 else 0
 
     def __len__(self) -> int:
         return len(self._full_at)

@@ -110,14 +110,28 @@ class _Schemas:
         made, components = msgspec.json.schema_components(
             self._types, ref_template=_REFERENCE
         )
-        self._made = made
-        self.components = components
+        self._made = [_cleaned(schema) for schema in made]
+        self.components = {name: _cleaned(of) for name, of in components.items()}
 
     def of(self, of_type: Any) -> Any:
         for known, schema in zip(self._types, self._made, strict=True):
             if known is of_type or known == of_type:
                 return schema
         raise AssertionError(f"{of_type} has no schema")
+
+
+def _cleaned(schema: Any) -> Any:
+    """With descriptions, which are docstrings, as they are read and not as indented."""
+    if isinstance(schema, list):
+        return [_cleaned(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: inspect.cleandoc(part)
+        if name == "description" and isinstance(part, str)
+        else _cleaned(part)
+        for name, part in schema.items()
+    }
 
 
 def _described(

@@ -98,7 +98,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     other_statuses: what a `Reply` of the handler may say instead of `status`.
     path: without the `/v1` alias, which the edge adds.
     websocket: the `op` under which it is also a WebSocket command.
-    idempotent: takes `Idempotency-Key` (POST).
     cache_s: seconds that anyone may keep a GET's answer; 0 (no-store) for most.
     """
 
@@ -116,7 +115,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     errors: tuple[type[DomainError], ...] = ()
     websocket: str | None = None
-    idempotent: bool = False
     body_bytes_max: int = 1 << 20
     cache_s: int = 0
 

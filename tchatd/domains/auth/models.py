@@ -55,7 +55,10 @@ class VerifyCode(Struct, frozen=True, kw_only=True):
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """Phone or email is set. last_seen: absent until presence knows it."""
+    """Phone or email is set. last_seen: absent until presence knows it.
+
+    status: what the user chose; whether they are connected is told by GET /presence.
+    """
 
     id: str
     name: str

@@ -92,9 +92,9 @@ def _by_user(per_minute: int) -> tuple[Limit, ...]:
 
 
 def _sign_in(handlers: _Handlers) -> list[Operation]:
-    """Not idempotent by key, where the answer carries tokens: those are not kept.
-
-    A lost answer of a refresh is had again by refreshing again (the grace).
+    """The edge keeps answers of any POST with an `Idempotency-Key`, sealed, so tokens
+    too: a client that lost the answer of its verify gets in with the code it has used.
+    A lost answer of a refresh is had again without a key (the grace).
     """
     settings = handlers.settings
     return [
@@ -110,7 +110,6 @@ def _sign_in(handlers: _Handlers) -> list[Operation]:
             access=Access.PUBLIC,
             limits=_by_address(settings.sends_per_address_minute),
             errors=(IdentifierRefused, CodeLimited, Unavailable),
-            idempotent=True,
             body_bytes_max=_BODY_BYTES_MAX,
         ),
         Operation(

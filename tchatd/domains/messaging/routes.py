@@ -51,7 +51,6 @@ def _dialogs(service: MessagingService) -> list[Operation]:
             other_statuses=(200,),
             limits=(Limit(by="user", per_minute=60, burst=60),),
             errors=(Invalid, InvalidParticipants, TypeNotAvailable, Unavailable),
-            idempotent=True,
         ),
         Operation(
             name="dialog.get",
@@ -114,7 +113,6 @@ def _messages(service: MessagingService) -> list[Operation]:
                 Unavailable,
             ),
             websocket="message.send",
-            idempotent=True,
         ),
         Operation(
             name="message.read",
@@ -127,7 +125,6 @@ def _messages(service: MessagingService) -> list[Operation]:
             path="/messages/{message_id}/read",
             errors=(Invalid, MessageNotFound, DialogFull, Unavailable),
             websocket="message.read",
-            idempotent=True,
         ),
     ]
 

@@ -96,6 +96,23 @@ async def test_an_awaitable_runs_in_a_task_and_answers_later() -> None:
     assert awaited.result() == 7
 
 
+async def test_a_mistake_of_whoever_waited_ends_nothing_else() -> None:
+    def told(_: Deferred[Any]) -> None:
+        raise KeyError
+
+    async def handler(context: Context, command: Ask) -> int:
+        await trio.lowlevel.checkpoint()
+        return 7
+
+    async with running(dispatcher_of(handler)) as dispatcher:
+        invoke(dispatcher).on_done(told)
+        await wait_all_tasks_blocked()
+        awaited = invoke(dispatcher)
+        await wait_all_tasks_blocked()
+
+    assert awaited.result() == 7
+
+
 async def test_a_refusal_reaches_who_waits() -> None:
     async def handler(context: Context, command: Ask) -> None:
         raise NotFound

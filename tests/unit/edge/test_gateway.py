@@ -148,6 +148,21 @@ async def test_an_upgrade_is_refused_with_a_problem(
     assert json.loads(rejected.value.body or b"")["status"] == status
 
 
+async def test_refused_upgrades_count_for_the_address_and_others_do_not() -> None:
+    async with Served(address_burst=2, address_per_minute=1).running() as served:
+        for _ in range(4):
+            async with served.websocket("u7"):
+                pass
+        statuses = []
+        for _ in range(3):
+            with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+                async with served.websocket("nobody"):
+                    pass
+            statuses.append(rejected.value.status_code)
+
+    assert statuses == [401, 401, 429]
+
+
 async def test_pages_of_other_origins_may_not_connect() -> None:
     served = Served(allowed_origins=frozenset({"https://a.example"}))
     async with served.running():

@@ -130,6 +130,10 @@ def problem(response: Response) -> Any:
     return body
 
 
+def of_nobody(context: Context, command: Nothing) -> Thing:
+    return Thing("all")
+
+
 def of_user(context: Context, command: Nothing) -> Thing:
     return Thing(str(context.user.user_id))
 
@@ -473,6 +477,33 @@ async def test_keys_belong_to_a_user_and_an_operation() -> None:
             assert (await served.ask(request)).status == 200
 
     assert len(maker.runs) == 3
+
+
+async def test_a_key_is_the_same_under_the_alias() -> None:
+    maker = Maker()
+    async with serving(declared(maker, "POST", "/make")) as served:
+        first = await served.ask(post("k1"))
+        again = await served.ask(post("k1", path="/v1/make"))
+
+    assert (again.status, again.body) == (200, first.body)
+    assert len(maker.runs) == 1
+
+
+async def test_who_is_over_a_limit_costs_no_row() -> None:
+    limits = (Limit(by="user", per_minute=1, burst=1),)
+    async with serving(declared(Maker(), "POST", "/make", limits=limits)) as served:
+        statuses = [(await served.ask(post(key))).status for key in ("k1", "k2", "k3")]
+
+    assert statuses == [200, 429, 429]
+    assert await served.store.prune(2**60, 10) == 1
+
+
+def test_an_answer_that_anyone_may_keep_says_for_how_long() -> None:
+    served = Served([declared(of_nobody, access=Access.PUBLIC, cache_s=300)])
+
+    answer = served.now(FakeRequest("GET", "/thing"))
+
+    assert lines(answer)["cache-control"] == "public, max-age=300"
 
 
 async def test_a_duplicate_waits_for_the_first() -> None:
