@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
-from cryptography import x509
 
 from tchatd.app import secrets
+from tchatd.app.certificates import certificate_end
 from tchatd.app.configuration import ConfigurationError
-from tchatd.app.data import DataFolder, DataInUse
+from tchatd.app.data import DataFolder, DataInUse, DataUnusable
 from tchatd.app.embedded_postgres import EmbeddedPostgres
-from tchatd.app.failures import EXPECTED, explain
+from tchatd.app.failures import EXPECTED, explain, sentence
+from tchatd.app.postgres_install import PostgresRefused, choose_account, require_way
 from tchatd.app.settings import Settings, split_address
 from tchatd.kernel.errors import DomainError
 from tchatd.observe import logging
@@ -58,6 +58,9 @@ async def database(settings: Settings) -> AsyncIterator[str]:
         server.close()
 
 
+_FAILURES = (OSError, ValueError, DomainError, ConfigurationError, PostgresRefused)
+
+
 def check(settings: Settings) -> int:
     """Print one line for each thing that a start needs; 0 when all of them are ok."""
     checks: list[tuple[str, Callable[[], str]]] = [
@@ -73,17 +76,17 @@ def check(settings: Settings) -> int:
     for name, run in checks:
         try:
             detail, state = run(), "ok"
-        except (OSError, ValueError, DomainError, DataInUse, ConfigurationError) as e:
-            detail, state = "; ".join(str(e).splitlines()), "failed"
+        except _FAILURES as error:
+            detail, state = "; ".join(sentence(error).splitlines()), "failed"
             failed += 1
         print(f"{state:<7} {name:<14} {detail}", flush=True)
     return 1 if failed else 0
 
 
 def _check_secrets(settings: Settings) -> str:
+    secrets.load(settings, os.environ, keep=False)
     if settings.mode == "development":
         return "development: generated where none are given"
-    secrets.load(settings, os.environ)
     return "all there"
 
 
@@ -109,13 +112,18 @@ def _is_served(settings: Settings) -> bool:
             return False
     except DataInUse:
         return True
+    except DataUnusable:
+        return False
 
 
 def _check_address(settings: Settings, address: str) -> str:
     host, port = split_address(address)
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    )[0]
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+    except OSError as error:
+        raise OSError(f"{address}: {error.strerror}") from None
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -130,16 +138,9 @@ def _check_address(settings: Settings, address: str) -> str:
 def _check_tls(settings: Settings) -> str:
     if not settings.tls.bind:
         return "off"
-    certificate_file = Path(settings.tls.certificate_file)
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate_file, settings.tls.key_file)
-        certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-    except ssl.SSLError as error:
-        raise ValueError(f"{certificate_file}: {error.reason or error}") from None
-    ends = certificate.not_valid_after_utc
+    ends = certificate_end(settings)
     if ends < datetime.now(UTC):
-        raise ValueError(f"{certificate_file}: ended on {ends:%Y-%m-%d}")
+        raise ValueError(f"{settings.tls.certificate_file}: ended on {ends:%Y-%m-%d}")
     _check_address(settings, settings.tls.bind)
     return f"{settings.tls.bind}, certificate until {ends:%Y-%m-%d}"
 
@@ -147,6 +148,8 @@ def _check_tls(settings: Settings) -> str:
 def _check_postgres(settings: Settings) -> str:
     dsn = secrets.dsn(settings)
     if not dsn:
+        folder = settings.data_folder / "postgres"
+        require_way(folder, choose_account("", folder / "data"))
         return "embedded, in the data folder"
     return trio.run(_ask_postgres, dsn, settings.postgres.connect_s)
 

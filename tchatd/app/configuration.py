@@ -183,7 +183,7 @@ def _apply_environment(
             try:
                 _put(values, key, _parsed(text, _type_of(key)))
             except msgspec.ValidationError as error:
-                yield f"environment variable {name}: {key}: {error}"
+                yield f"environment variable {name}: {key}: {_plain(str(error))}"
             origins[key] = f"environment variable {name}"
         elif not RESERVED.match(name):
             hint = _did_you_mean(name, by_variable)
@@ -232,7 +232,7 @@ def _explained(
     if missing:
         key = f"{key}.{missing[1]}".lstrip(".")
         return f"{default_path()}: {key}: is missing"
-    sentence = _AT.sub("", text).replace("`", "")
+    sentence = _plain(_AT.sub("", text))
     value: Any = values
     for name in key.split("."):
         value = value.get(name, "") if isinstance(value, dict) else ""
@@ -244,6 +244,13 @@ def _explained(
     return (
         f"{_origin(origins, key)}: {key}: {sentence[:1].lower()}{sentence[1:]}{shown}"
     )
+
+
+def _plain(sentence: str) -> str:
+    """msgspec's sentence for people; the only patterns are those of addresses."""
+    if "matching regex" in sentence:
+        return "expected HOST:PORT, as 127.0.0.1:8080, [::1]:8080 or :8080"
+    return sentence.replace("`", "")
 
 
 def _origin(origins: Mapping[str, str], key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -13,6 +14,10 @@ _PRIVATE = 0o700
 
 class DataInUse(Exception):
     """Another process holds the folder; the text says which."""
+
+
+class DataUnusable(Exception):
+    """The folder cannot be made or written to; the text says which and why."""
 
 
 class DataFolder:
@@ -27,14 +32,14 @@ class DataFolder:
 
         Raises:
             DataInUse: another daemon runs on it.
-            OSError: it cannot be made.
+            DataUnusable: it cannot be made or written to.
         """
-        if not self.path.exists():
-            self.path.mkdir(parents=True)
-            self.path.chmod(_UNDER_ROOT if os.geteuid() == 0 else _PRIVATE)
-        descriptor = os.open(
-            self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        try:
+            descriptor = self._opened()
+        except OSError as error:
+            raise DataUnusable(
+                f"data folder {self.path}: {error.strerror or error}"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -47,6 +52,17 @@ class DataFolder:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
         return self
+
+    def _opened(self) -> int:
+        """The lock file in the folder, which is made if it is not there."""
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            self.path.chmod(_UNDER_ROOT if os.geteuid() == 0 else _PRIVATE)
+        if not self.path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(self.path, os.W_OK | os.X_OK):  # the lock may be there already
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def node_id(self) -> str:
         """Who this daemon is among others; made once, the same after a restart."""

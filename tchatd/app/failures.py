@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import psycopg
+
 from tchatd.app import exits
 from tchatd.app.configuration import ConfigurationError
-from tchatd.app.data import DataInUse
+from tchatd.app.data import DataInUse, DataUnusable
 from tchatd.app.postgres_install import PostgresRefused
 from tchatd.domains.messaging.store import StoreDiverged
 from tchatd.journal.errors import JournalFailed, JournalLocked, JournalUnusable
@@ -28,6 +30,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (JournalFailed, exits.FAILED),
     (PostgresRefused, exits.TEMPFAIL),
     (DataInUse, exits.TEMPFAIL),
+    (DataUnusable, exits.CONFIG),
     (Unavailable, exits.TEMPFAIL),
     (NotAvailable, exits.TEMPFAIL),
     (DomainError, exits.FAILED),
@@ -50,7 +53,7 @@ def explain(error: BaseException, complain: Callable[[str], None]) -> int:
         raise error
     worst = max(known, key=lambda pair: -_rank(pair[1]))
     for leaf, _ in known:
-        complain(_sentence(leaf))
+        complain(sentence(leaf))
     assert worst[1] is not None
     return worst[1]
 
@@ -74,7 +77,18 @@ def _rank(code: int | None) -> int:
     return order.index(code or exits.FAILED)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """For an operator: with what the driver said, which clients never see."""
     if isinstance(error, DomainError):
-        return f"{error.title}: {error.detail}" if error.detail else error.title
+        said = f"{error.title}: {error.detail}" if error.detail else error.title
+        return f"{said} ({cause})" if (cause := driver_said(error)) else said
     return str(error) or type(error).__name__
+
+
+def driver_said(error: BaseException) -> str:
+    """Why PostgreSQL did not take us, in one line; "" if it did not come to that.
+
+    The stores leave a cause on their errors only when it holds no values of rows.
+    """
+    cause = error.__cause__
+    return " ".join(str(cause).split()) if isinstance(cause, psycopg.Error) else ""

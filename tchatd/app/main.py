@@ -26,10 +26,11 @@ import trio
 
 from tchatd import __version__
 from tchatd.app import collector, operator, secrets, systemd
+from tchatd.app.certificates import certificate_end
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.data import DataFolder
 from tchatd.app.embedded_postgres import EmbeddedPostgres
-from tchatd.app.failures import EXPECTED, NotAvailable, explain
+from tchatd.app.failures import EXPECTED, NotAvailable, driver_said, explain
 from tchatd.app.jobs import (
     PRUNE_INTERVAL_S,
     TICK_S,
@@ -70,10 +71,12 @@ def run(
     logging.configure(settings.log.level, settings.log.format)
     notifier = systemd.Notifier(os.environ)
     try:
-        loaded = secrets.load(settings, os.environ)
+        if settings.tls.bind:
+            certificate_end(settings)
         wanted = settings.gateway.connections_max + DESCRIPTORS_SPARE
         settings = within(settings, _raise_descriptor_limit(wanted))
         with DataFolder(settings.data_folder) as data:
+            loaded = secrets.load(settings, os.environ)
             daemon = Daemon(settings, loaded, data.node_id(), notifier, reread)
             trio.run(daemon.run, strict_exception_groups=True)
     except EXPECTED as error:
@@ -155,7 +158,8 @@ class Daemon:
     async def _migrate(self, dsn: str) -> None:
         """Raises: Unavailable, if the server did not answer for start_s."""
         self._notifier.status("Migrating the schema")
-        last_s = trio.current_time() + self._settings.postgres.start_s
+        start_s = self._settings.postgres.start_s
+        last_s, last_why = trio.current_time() + start_s, ""
         while True:
             try:
                 for applied in await migrations.apply(dsn):
@@ -163,7 +167,10 @@ class Daemon:
             except Unavailable as error:
                 if trio.current_time() >= last_s:
                     raise
-                _log.warning("waiting for PostgreSQL", why=error.code)
+                why = driver_said(error) or error.code
+                if why != last_why:
+                    _log.warning("waiting for PostgreSQL", why=why, seconds=start_s)
+                    last_why = why
                 await trio.sleep(RETRY_S)
             else:
                 return
@@ -224,7 +231,12 @@ class Daemon:
             nursery.start_soon(every, TICK_S, edge.sessions.tick)
             prunes = {"auth": core.auth.prune, "idempotency": core.idempotency.prune}
             nursery.start_soon(prune_regularly, prunes, PRUNE_INTERVAL_S)
-            await nursery.start(console.run)
+            try:
+                await nursery.start(console.run)
+            except OSError as error:
+                raise NotAvailable(
+                    f"console {self._settings.console_socket}: {error.strerror}"
+                ) from error
             await self._edge(edge)
             console.close()
             nursery.cancel_scope.cancel()

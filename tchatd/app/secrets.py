@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psycopg
+
 from tchatd.app.configuration import ConfigurationError, variable
 from tchatd.app.settings import Settings
 
@@ -67,7 +69,10 @@ class _Source:
         settings: Settings,
         environment: Mapping[str, str],
         random: Callable[[int], bytes],
+        *,
+        keep: bool,
     ) -> None:
+        self._keep = keep
         self._environment = environment
         self._production = settings.mode == "production"
         self._folder = settings.data_folder / "secrets"
@@ -81,13 +86,14 @@ class _Source:
             if where in self._environment:
                 return self._decoded(self._environment[where])
             if path:
-                where = f"secrets.{name}_file: {path}"
+                where = f"{_file_key(name)}: {path}"
                 return self._decoded(read_private(Path(path)))
             if self._production:
-                where = f"secrets.{name}_file"
-                where += "s" if name in ("master_key", "token_key") else ""
+                where = _file_key(name)
                 raise _Refused("is not set")
             where = str(self._folder / name)
+            if not self._keep and not (self._folder / name).exists():
+                return self._random(KEY_BYTES)
             return self._decoded(generated(self._folder / name, self._random))
         except _Refused as refused:
             self.problems.append(f"{where}: {refused}")
@@ -140,18 +146,27 @@ class _Source:
         return key
 
 
+def _file_key(name: str) -> str:
+    """The configuration's key for the file or files of a secret."""
+    return f"secrets.{name}_file{'s' if name in ('master_key', 'token_key') else ''}"
+
+
 def load(
     settings: Settings,
     environment: Mapping[str, str],
     random: Callable[[int], bytes] = os.urandom,
+    *,
+    keep: bool = True,
 ) -> Secrets:
     """All secrets of a run.
+
+    keep: False for a trial, which writes no file: what would be generated is lost.
 
     Raises:
         ConfigurationError: which one is missing, unreadable, readable by others, of
             the wrong length, or of development in production; never its value.
     """
-    source = _Source(settings, environment, random)
+    source = _Source(settings, environment, random, keep=keep)
     files = settings.secrets
     masters = source.several("master_key", files.master_key_files)
     lookup = source.key("lookup_key", files.lookup_key_file)
@@ -186,14 +201,21 @@ def dsn(settings: Settings) -> str:
     """The DSN of PostgreSQL, "" for the embedded one.
 
     Raises:
-        ConfigurationError: postgres.dsn_file cannot be read.
+        ConfigurationError: postgres.dsn_file cannot be read, or holds no DSN.
     """
-    if not settings.postgres.dsn_file:
-        return settings.postgres.dsn
+    key, found = "postgres.dsn", settings.postgres.dsn
+    if settings.postgres.dsn_file:
+        key = "postgres.dsn_file"
+        try:
+            found = read_private(Path(settings.postgres.dsn_file))
+        except (_Refused, OSError) as error:
+            raise ConfigurationError([f"{key}: {error}"]) from None
     try:
-        return read_private(Path(settings.postgres.dsn_file))
-    except (_Refused, OSError) as error:
-        raise ConfigurationError([f"postgres.dsn_file: {error}"]) from None
+        psycopg.conninfo.conninfo_to_dict(found)
+    except psycopg.ProgrammingError:  # its words may hold a part of the password
+        why = "is neither postgresql://USER@HOST/DATABASE nor host=… dbname=…"
+        raise ConfigurationError([f"{key}: {why}"]) from None
+    return found
 
 
 def read_private(path: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,15 @@ from tchatd.app.configuration import load
 from tchatd.app.data import DataFolder
 from tchatd.app.settings import Settings
 from tests.support.certificates import make_certificate
+from tests.support.daemon import open_folder
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not pytest's, which the account of the embedded PostgreSQL can't pass through."""
+    path = open_folder()
+    yield path
+    shutil.rmtree(path)
 
 
 def settings(tmp_path: Path, **environment: str) -> Settings:
@@ -130,3 +141,32 @@ def test_migrate_without_a_database_is_75(tmp_path: Path) -> None:
     of = settings(tmp_path, POSTGRES_DSN="host=127.0.0.1 port=1 dbname=x")
     assert commands.migrate(of, said.append) == exits.TEMPFAIL
     assert said
+
+
+def test_what_a_start_would_stumble_over_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = settings(
+        tmp_path,
+        LISTEN_BIND="host.invalid:80",
+        TLS_BIND="127.0.0.1:0",
+        TLS_CERTIFICATE_FILE="/nope.crt",
+        TLS_KEY_FILE="/nope.key",
+        SECRETS_OTP_KEY_FILE="/nope.key",
+    )
+    assert commands.check(of) == exits.FAILED
+    said = lines(capsys)
+    assert "host.invalid:80: " in said["listen"][1]
+    assert "tls.certificate_file: /nope.crt: No such file" in said["tls"][1]
+    assert "tls.key_file: /nope.key: No such file" in said["tls"][1]
+    assert "secrets.otp_key_file: /nope.key: No such file" in said["secrets"][1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL to another")
+def test_a_folder_closed_to_the_embedded_postgres_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    assert commands.check(settings(closed)) == exits.FAILED
+    assert "can't pass through" in lines(capsys)["postgres"][1]

@@ -114,7 +114,7 @@ def test_variables_that_are_no_settings_are_left_alone() -> None:
     [
         ('[listen]\nbacklog = "7"\n', "listen.backlog: expected int"),
         ("[listen]\nbacklog = 0\n", "listen.backlog: expected int >= 1"),
-        ('[listen]\nbind = "x"\n', "listen.bind: expected str matching"),
+        ('[listen]\nbind = "x"\n', "listen.bind: expected HOST:PORT"),
         ('mode = "test"\n', "mode: invalid enum value 'test'"),
         ("listen = 7\n", "listen: is a section, [listen]"),
         ('[metrics]\nallow = ["x"]\n', "metrics.allow: 'x' is no address"),
@@ -167,3 +167,12 @@ def test_production_refuses_what_is_unsafe(tmp_path: Path) -> None:
         *("log.level", "metrics.allow"),
     ):
         assert f"{key}: not in mode" in text
+
+
+@pytest.mark.parametrize("overrides", [{"listen.bind": "8081"}, {}])
+def test_a_bad_address_is_answered_by_examples_of_good_ones(
+    overrides: dict[str, str],
+) -> None:
+    environment = {} if overrides else {"TCHATD_LISTEN_BIND": "8081"}
+    with pytest.raises(ConfigurationError, match="expected HOST:PORT, as 127"):
+        load(None, environment, overrides)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tchatd.app.data import DataFolder, DataInUse
+from tchatd.app.data import DataFolder, DataInUse, DataUnusable
 
 HOLD = """
 import sys, pathlib
@@ -52,4 +52,21 @@ def test_a_killed_daemon_gives_it_back(tmp_path: Path) -> None:
     holder.kill()
     holder.communicate()
     with DataFolder(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "data"):
+        with pytest.raises(DataUnusable, match=f"{path}: Not a dir"), DataFolder(path):
+            pass
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_though_its_lock_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DataFolder(tmp_path):
+        pass
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(DataUnusable, match="Permission denied"), DataFolder(tmp_path):
         pass

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tchatd.app import exits
 from tchatd.app.configuration import ConfigurationError
-from tchatd.app.data import DataInUse
+from tchatd.app.data import DataInUse, DataUnusable
 from tchatd.app.failures import NotAvailable, explain, leaves
 from tchatd.app.postgres_install import PostgresRefused
 from tchatd.domains.messaging.store import StoreDiverged
@@ -28,6 +29,7 @@ from tchatd.stores.postgres.migrations import MigrationRefused
         (JournalFailed("sync"), exits.FAILED),
         (PostgresRefused("no"), exits.TEMPFAIL),
         (DataInUse("d"), exits.TEMPFAIL),
+        (DataUnusable("d"), exits.CONFIG),
         (NotAvailable("127.0.0.1:1: in use"), exits.TEMPFAIL),
         (Unavailable("the database is away"), exits.TEMPFAIL),
     ],
@@ -59,3 +61,13 @@ def test_leaves_are_found_in_nested_groups() -> None:
     first, second = ValueError(), KeyError()
     group = ExceptionGroup("a", [first, ExceptionGroup("b", [second])])
     assert list(leaves(group)) == [first, second]
+
+
+def test_an_operator_is_told_in_one_line_what_the_driver_said() -> None:
+    error = Unavailable("The store is not reachable")
+    error.__cause__ = psycopg.OperationalError('FATAL:  role "x"\n does not exist')
+    said: list[str] = []
+    assert explain(error, said.append) == exits.TEMPFAIL
+    assert said[0].endswith(
+        'The store is not reachable (FATAL: role "x" does not exist)'
+    )

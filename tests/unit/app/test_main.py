@@ -14,7 +14,7 @@ import httpx
 import pytest
 import trio
 
-from tchatd.app import secrets
+from tchatd.app import exits, secrets
 from tchatd.app.configuration import ConfigurationError, load
 from tchatd.app.data import DataFolder
 from tchatd.app.failures import NotAvailable
@@ -178,3 +178,33 @@ def test_there_are_never_more_connections_than_descriptors(folder: Path) -> None
     few = within(of, DESCRIPTORS_SPARE + 500).gateway
     assert (few.connections_max, few.connections_per_address_max) == (500, 500)
     assert within(of, 1 << 20) is of
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "says"),
+    [
+        (
+            {"TLS_BIND": ":0", "TLS_CERTIFICATE_FILE": "/no", "TLS_KEY_FILE": "/no"},
+            exits.CONFIG,
+            "tls.certificate_file: /no: No such file",
+        ),
+        ({"DATA": "/dev/null/data"}, exits.CONFIG, "data folder /dev/null/data: "),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_a_sentence(
+    folder: Path, environment: dict[str, str], code: int, says: str
+) -> None:
+    of = settings(folder, "host=127.0.0.1 port=1", **environment)
+    said: list[str] = []
+    assert run(of, lambda: of, said.append) == code
+    assert says in said[0]
+
+
+@pytest.mark.service
+def test_a_console_that_cannot_be_made_is_told_in_a_sentence(
+    folder: Path, database: str
+) -> None:
+    of = settings(folder, database, CONSOLE_SOCKET="/dev/null/console.sock")
+    said: list[str] = []
+    assert run(of, lambda: of, said.append) == exits.TEMPFAIL
+    assert said == ["console /dev/null/console.sock: Not a directory"]

@@ -125,6 +125,23 @@ def test_the_dsn_may_be_in_a_file(tmp_path: Path) -> None:
     assert secrets.dsn(settings(tmp_path, TCHATD_POSTGRES_DSN_FILE=path)) == (
         "postgresql://db/x"
     )
-    assert secrets.dsn(settings(tmp_path, TCHATD_POSTGRES_DSN="y")) == "y"
+    assert secrets.dsn(settings(tmp_path, TCHATD_POSTGRES_DSN="host=y")) == "host=y"
     with pytest.raises(ConfigurationError, match="dsn_file"):
         secrets.dsn(settings(tmp_path, TCHATD_POSTGRES_DSN_FILE=str(tmp_path / "no")))
+
+
+def test_a_trial_writes_nothing_and_still_reads_what_is_given(tmp_path: Path) -> None:
+    secrets.load(settings(tmp_path), {}, keep=False)
+    assert list(tmp_path.iterdir()) == []
+    missing = settings(tmp_path, TCHATD_SECRETS_MASTER_KEY_FILES="/nope")
+    with pytest.raises(ConfigurationError, match=r"secrets\.master_key_files: /nope: "):
+        secrets.load(missing, {}, keep=False)
+
+
+def test_what_is_no_dsn_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    of = settings(tmp_path, TCHATD_POSTGRES_DSN="what is pa55word")
+    with pytest.raises(
+        ConfigurationError, match=r"postgres\.dsn: is neither"
+    ) as raised:
+        secrets.dsn(of)
+    assert "pa55word" not in str(raised.value)
