@@ -176,7 +176,7 @@ def _line_editing(names: Sequence[str], history: Path) -> Iterator[None]:
 
 
 class Completer:
-    """readline's completer: names of commands, and levels after `log-level`."""
+    """readline's completer: commands, also after `help`; levels after `log-level`."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
@@ -191,6 +191,8 @@ class Completer:
     def candidates(self, before: Sequence[str], text: str) -> list[str]:
         if not before:
             words: Sequence[str] = self._names
+        elif before == ["help"]:
+            words = self._names
         elif before == ["log-level"]:
             words = ("debug", "info", "warning", "error", "critical")
         else:

@@ -48,6 +48,10 @@ class Command(msgspec.Struct, frozen=True):
     help: str
     run: Callable[[Sequence[str]], Any | Awaitable[Any]]
 
+    @property
+    def synopsis(self) -> str:
+        return f"{self.name} {self.usage}".strip()
+
     def takes(self, count: int) -> bool:
         words = self.usage.split()
         needed = sum(not word.startswith("[") for word in words)
@@ -159,7 +163,9 @@ class Console:
     ) -> None:
         self._path = path
         self._commands = {command.name: command for command in commands}
-        self._commands["help"] = Command("help", "", "All commands.", self._help)
+        self._commands["help"] = Command(
+            "help", "[COMMAND]", "All commands, or one.", self._help
+        )
         self._connections_max = connections_max
         self._line_bytes_max = line_bytes_max
         self._command_s = command_s
@@ -254,18 +260,25 @@ class Console:
     async def _run(self, request: _Request) -> Any:
         command = self._commands.get(request.command)
         if command is None:
-            raise ConsoleError("unknown-command", f"no command {request.command!r}")
+            raise _unknown(request.command)
         if not command.takes(len(request.arguments)):
-            raise ConsoleError("usage", f"usage: {command.name} {command.usage}")
+            raise ConsoleError("usage", f"usage: {command.synopsis}")
         result = command.run(request.arguments)
         return await result if isinstance(result, Awaitable) else result
 
-    def _help(self, _: Sequence[str]) -> Rows:
+    def _help(self, arguments: Sequence[str]) -> Rows:
+        if arguments and arguments[0] not in self._commands:
+            raise _unknown(arguments[0])
         rows = [
-            {"command": f"{c.name} {c.usage}".strip(), "help": c.help}
-            for c in self._commands.values()
+            {"command": command.synopsis, "help": command.help}
+            for command in self._commands.values()
+            if not arguments or command.name == arguments[0]
         ]
         return Rows(rows, len(rows))
+
+
+def _unknown(name: str) -> ConsoleError:
+    return ConsoleError("unknown-command", f"no command {name!r}; try help")
 
 
 def _encode(answer: Mapping[str, Any]) -> bytes:

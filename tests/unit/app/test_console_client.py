@@ -118,4 +118,5 @@ def test_completion_knows_commands_and_levels() -> None:
     complete = Completer(["status", "sessions", "log-level"])
     assert complete.candidates([], "s") == ["status ", "sessions "]
     assert complete.candidates(["log-level"], "de") == ["debug "]
+    assert complete.candidates(["help"], "st") == ["status "]
     assert complete.candidates(["kick"], "") == []

@@ -116,6 +116,14 @@ async def test_each_command_answers_with_its_result(tmp_path: Path) -> None:
         ]
 
 
+async def test_help_tells_of_one_command_too(tmp_path: Path) -> None:
+    path = tmp_path / "console.sock"
+    async with serving(path):
+        (row,) = (await one(path, "help", "kick"))["rows"]
+        assert row["command"] == "kick USER"
+        assert (await one(path, "help", "reboot"))["code"] == "unknown-command"
+
+
 async def test_lists_are_cut_and_their_total_is_told(tmp_path: Path) -> None:
     path = tmp_path / "console.sock"
     async with serving(path):
