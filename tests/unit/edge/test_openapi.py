@@ -45,6 +45,12 @@ class Logout(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct):
+    """One message.
+
+    id: for ever.
+        Whatever happens.
+    """
+
     id: str
     content: Content
 
@@ -170,6 +176,12 @@ def test_every_example_is_an_instance_of_its_schema(document: Any) -> None:
                 for content in response.get("content", {}).values():
                     for example in content.get("examples", {}).values():
                         validator.validate(example["value"])
+
+
+def test_descriptions_are_not_indented_as_in_the_source(document: Any) -> None:
+    described = document["components"]["schemas"]["Message"]["description"]
+
+    assert described == "One message.\n\nid: for ever.\n    Whatever happens."
 
 
 def test_schemathesis_can_read_it(document: Any) -> None:
