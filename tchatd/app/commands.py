@@ -67,7 +67,7 @@ def check(settings: Settings) -> int:
         ("configuration", lambda: f'mode = "{settings.mode}"'),
         ("secrets", lambda: _check_secrets(settings)),
         ("data", lambda: _check_folder(settings.data_folder)),
-        ("journal", lambda: _check_folder(settings.journal_folder)),
+        ("journal", lambda: _check_journal(settings)),
         ("listen", lambda: _check_address(settings, settings.listen.bind)),
         ("tls", lambda: _check_tls(settings)),
         ("postgres", lambda: _check_postgres(settings)),
@@ -90,7 +90,14 @@ def _check_secrets(settings: Settings) -> str:
     return "all there"
 
 
-def _check_folder(folder: Path) -> str:
+def _check_journal(settings: Settings) -> str:
+    """An old one may fill the disk; the first file of a new one needs room."""
+    folder = settings.journal_folder
+    is_new = not folder.exists() or not any(folder.iterdir())
+    return _check_folder(folder, settings.journal.segment_bytes if is_new else 0)
+
+
+def _check_folder(folder: Path, needed_bytes: int = 0) -> str:
     existing = folder
     while not existing.exists():
         existing = existing.parent
@@ -99,7 +106,10 @@ def _check_folder(folder: Path) -> str:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(f"{existing} cannot be written to")
     status = os.statvfs(existing)
-    free_mib = status.f_bavail * status.f_frsize >> 20
+    free_bytes = status.f_bavail * status.f_frsize
+    free_mib = free_bytes >> 20
+    if free_bytes < needed_bytes:
+        raise OSError(f"{folder} needs {needed_bytes >> 20} MiB, {free_mib} are free")
     return f"{folder} ({free_mib} MiB free)"
 
 

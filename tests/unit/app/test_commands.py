@@ -170,3 +170,16 @@ def test_a_folder_closed_to_the_embedded_postgres_fails(
     closed.mkdir(mode=0o700)
     assert commands.check(settings(closed)) == exits.FAILED
     assert "can't pass through" in lines(capsys)["postgres"][1]
+
+
+def test_a_new_journal_needs_room_for_its_first_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = os.statvfs_result((4096, 4096, 9, 9, 9, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    of = settings(tmp_path)
+    assert commands.check(of) == exits.FAILED
+    assert "needs 64 MiB, 0 are free" in lines(capsys)["journal"][1]
+    of.journal_folder.mkdir(parents=True)
+    (of.journal_folder / "a file").write_text("")
+    assert commands.check(of) == 0
