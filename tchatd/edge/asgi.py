@@ -324,6 +324,8 @@ class AsgiServer:
         try:
             if request.path not in WEBSOCKET_PATHS:
                 raise UpgradeRequired("WebSocket is at /websocket.")
+            if self._closing.is_set():
+                raise Unavailable("The server is stopping.")
             self._endpoint.check_upgrade(request)
             if len(self.transport.connections) >= self._settings.connections_max:
                 raise Unavailable("Too many connections.")

@@ -28,7 +28,7 @@ from tchatd.edge.ports import Identity, Response
 from tchatd.edge.problems import UpgradeRequired
 from tchatd.edge.session import Sessions
 from tchatd.kernel.deferred import Deferred
-from tchatd.kernel.errors import DomainError
+from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.kernel.routing import Context
 from tchatd.observe.logging import get_logger
 from tchatd_ext.gateway import CLOSED, MESSAGE, REQUEST, Frame, Gateway, Request
@@ -151,6 +151,8 @@ class GatewayTask:
         try:
             if not request.upgrade:
                 raise UpgradeRequired
+            if self._closing.is_set():
+                raise Unavailable("The server is stopping.")
             self._endpoint.check_upgrade(request)
             admission = self._sessions.admit(request, request.subprotocols)
             identity = admission.identity

@@ -32,6 +32,7 @@ from tchatd.edge.dispatcher import (
 )
 from tchatd.edge.idempotency import Idempotency
 from tchatd.edge.limits import Buckets, address_key
+from tchatd.edge.origins import Origins
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity, Response
 from tchatd.edge.problems import (
     NoSuchRoute,
@@ -57,13 +58,6 @@ _NO_CONTENT_OF_ITS_OWN = (
     b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
 )
 _PRIVATE = b"cache-control: no-store\r\n" + _NO_CONTENT_OF_ITS_OWN
-_CORS_EXPOSED = (
-    b"access-control-expose-headers: x-request-id, retry-after, idempotent-replayed\r\n"
-)
-_CORS_PREFLIGHT = (
-    b"access-control-allow-headers: authorization, content-type, idempotency-key, "
-    b"x-request-id\r\naccess-control-max-age: 7200\r\n"
-)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -144,7 +138,7 @@ class HttpEndpoint:
         self._idempotency = idempotency
         self._fallback = fallback
         self._next_id = dispatcher.request_ids.next
-        self._origins = settings.allowed_origins
+        self._origins = Origins(settings.allowed_origins)
         self._addresses = Buckets(
             per_minute=settings.address_per_minute,
             burst=settings.address_burst,
@@ -301,8 +295,7 @@ class HttpEndpoint:
         wait_s = self._addresses.wait_s(address_key(self.address_of(request)))
         if wait_s:
             raise RateLimited(retry_after_s=wait_s)
-        origin = request.header(b"origin")
-        if origin is not None and not self._may_connect(origin):
+        if not self._origins.may_connect(request):
             raise OriginRefused
 
     def refuse(self, request: HttpRequest, error: DomainError) -> Response:
@@ -411,34 +404,13 @@ class HttpEndpoint:
         ):
             allow = self.table.allowed(request.path)
         lines = b"allow: %s\r\n" % allow.encode()
-        if request.header(b"access-control-request-method") and self._cors(request):
-            lines += b"access-control-allow-methods: %s\r\n" % allow.encode()
-            lines += _CORS_PREFLIGHT
+        lines += self._origins.preflight(request, allow)
         return Response(204, lines + self._common(request, context), b"")
 
     def _common(self, request: HttpRequest, context: Context) -> bytes:
         """The lines that every response has."""
         lines = _SECURITY + b"x-request-id: %s\r\n" % context.request_id.encode()
-        return lines + self._cors(request) if self._origins else lines
-
-    def _cors(self, request: HttpRequest) -> bytes:
-        origin = request.header(b"origin")
-        if origin is None or not self._origins:
-            return b""
-        if not self.allows_origin(origin):
-            return b"vary: origin\r\n"
-        return (
-            b"access-control-allow-origin: %s\r\nvary: origin\r\n" % origin
-            + _CORS_EXPOSED
-        )
-
-    def allows_origin(self, origin: bytes) -> bool:
-        return "*" in self._origins or origin.decode("latin-1") in self._origins
-
-    def _may_connect(self, origin: bytes) -> bool:
-        """Whether pages of this origin may open a WebSocket: any of them if no list
-        is set, because a token is needed that no browser sends by itself."""
-        return not self._origins or self.allows_origin(origin)
+        return lines + self._origins.lines(request)
 
     def _request_id(self, request: HttpRequest) -> str:
         """The client's `X-Request-Id` if it is harmless, else a new one."""

@@ -14,8 +14,9 @@ import trio_websocket
 from tchatd.edge.admission import JSON, MSGPACK
 from tchatd.edge.session import SessionSettings
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.routing import Access, Context, Operation
 from tests.support.edge_fakes import caller, user_id
-from tests.support.served import Served
+from tests.support.served import Nothing, Said, Served
 
 
 class Event(msgspec.Struct, tag="event", tag_field="op"):
@@ -264,6 +265,42 @@ async def test_draining_sends_clients_away_and_answers_what_began() -> None:
 
     assert (code, json.loads(reason)) == (1001, {"reconnect_ms": 5000})
     assert [answer.status_code for answer in answers] == [200]
+
+
+async def test_while_draining_nothing_new_becomes_a_websocket() -> None:
+    release = trio.Event()
+
+    async def gated(context: Context, command: Nothing) -> Said:
+        await release.wait()
+        return Said("done")
+
+    operation = Operation(
+        name="gated",
+        summary="",
+        tag="test",
+        command=Nothing,
+        result=Said,
+        handler=gated,
+        verb="GET",
+        path="/gated",
+        access=Access.PUBLIC,
+    )
+    served = Served([operation])
+    async with served.running():
+        first = await trio.open_tcp_stream("127.0.0.1", served.port)
+        second = await trio.open_tcp_stream("127.0.0.1", served.port)
+        await first.send_all(b"GET /gated HTTP/1.1\r\nHost: x\r\n\r\n")
+        await second.send_all(b"GET /echo/x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in await second.receive_some()
+        served.task.close()
+        await second.send_all(
+            b"GET /websocket?token=u7 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b" 503 " in await second.receive_some()
+        release.set()
+        assert b"done" in await first.receive_some()
 
 
 async def test_after_draining_nobody_is_accepted() -> None:
