@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import chain
 from socket import socket
 from typing import Any
 
@@ -30,7 +31,7 @@ from tchatd.edge.gateway import WEBSOCKET_PATHS
 from tchatd.edge.http import HttpEndpoint, outcome
 from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.ports import Response
-from tchatd.edge.problems import TooLarge, UpgradeRequired
+from tchatd.edge.problems import HeadTooLarge, TooLarge, UpgradeRequired
 from tchatd.edge.session import Sessions
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, Unavailable
@@ -92,6 +93,10 @@ class AsgiRequest:
 
     def header(self, name: bytes, /) -> bytes | None:
         return self._headers.get(name)
+
+    @property
+    def head_bytes(self) -> int:
+        return len(self.path) + len(self.query) + sum(map(len, chain(*self.headers)))
 
 
 class _Link:
@@ -276,6 +281,9 @@ class AsgiServer:
         request = AsgiRequest(scope, b"" if isinstance(body, DomainError) else body)
         if isinstance(body, DomainError):
             answer = self._endpoint.refuse(request, body)
+        elif request.head_bytes > self._settings.head_bytes_max:
+            # h2 itself allows 64 KiB, whatever it announces.
+            answer = self._endpoint.refuse(request, HeadTooLarge())
         elif request.path in WEBSOCKET_PATHS:
             answer = self._endpoint.refuse(request, UpgradeRequired())
         else:
@@ -324,6 +332,8 @@ class AsgiServer:
         try:
             if request.path not in WEBSOCKET_PATHS:
                 raise UpgradeRequired("WebSocket is at /websocket.")
+            if request.head_bytes > self._settings.head_bytes_max:
+                raise HeadTooLarge
             if self._closing.is_set():
                 raise Unavailable("The server is stopping.")
             self._endpoint.check_upgrade(request)

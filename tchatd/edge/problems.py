@@ -53,6 +53,13 @@ class UnsupportedMediaType(TransportError):
     status, short_code = 415, "unsupported_media_type"
 
 
+class HeadTooLarge(TransportError):
+    """The C gateway says the same by itself."""
+
+    code, title = "head-too-large", "The head of the request is too large"
+    status, short_code = 431, "head_too_large"
+
+
 class Internal(TransportError):
     """Our own mistake. The cause is in the log under the request's id."""
 

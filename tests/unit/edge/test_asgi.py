@@ -82,6 +82,17 @@ async def test_a_body_over_the_limit_is_too_large(tmp_path: Path) -> None:
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_head_over_the_limit_is_too_large(tmp_path: Path, http2: bool) -> None:
+    async with (
+        Served().running(tmp_path, head_bytes_max=4_000) as served,
+        client(served, http2=http2) as http,
+    ):
+        answer = await http.get("/echo/x", headers={"x": "y" * 5_000})
+
+    assert answer.status_code == 431
+
+
 async def test_a_mistake_of_the_server_ends_one_connection_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
