@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from tchatd.domains.messaging.models import CreateDialog, SendMessage
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import Found, Wants
-from tchatd.edge.asgi import AsgiTransport, TlsSettings, _Connection
+from tchatd.edge.asgi_transport import AsgiConnection, AsgiTransport
 from tchatd.journal.applier import FLUSH_ROWS_MAX
 from tchatd.journal.errors import JournalFull
 from tchatd.stores.memory.messaging import MemoryDialogStore
@@ -140,9 +140,9 @@ async def test_a_client_id_sent_and_forgotten_during_a_look_up_is_not_sent_again
 
 def test_over_tls_a_page_larger_than_the_queue_is_sent() -> None:
     transport = AsgiTransport(
-        TlsSettings(certificate_file="", key_file="", queue_bytes_max=100)
+        queue_bytes_max=100, queue_messages_max=1_024, slow_consumer="gap"
     )
-    state = _Connection(is_msgpack=False)
+    state = AsgiConnection(is_msgpack=False)
     number = transport.opened(state)
 
     assert transport.queue(number, b"x" * 1_000)
