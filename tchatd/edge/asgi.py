@@ -101,12 +101,13 @@ class AsgiRequest:
 
 class _Link:
     """One TLS connection. deadlines: by when what waits for its peer must have ended,
-    in Trio's time."""
+    in Trio's time. over: nothing more is read, and hypercorn knows."""
 
-    __slots__ = ("deadlines", "stream")
+    __slots__ = ("deadlines", "over", "stream")
 
     def __init__(self, stream: TlsStream) -> None:
         self.stream = stream
+        self.over = trio.Event()
         self.deadlines: dict[object, float] = {}
 
     def abort(self) -> None:
@@ -145,7 +146,7 @@ class AsgiServer:
             hub.add_lane(lane)
         self._config = _config(settings)
         self._app = wrap_app(self, 0, "asgi")
-        self._worker = WorkerContext(None)
+        self._worker = _Worker(None)
         self._links: set[_Link] = set()
         self._bodies_bytes = 0
         self._closing = trio.Event()
@@ -406,6 +407,20 @@ class AsgiServer:
                 return
 
 
+class _Worker(WorkerContext):
+    """hypercorn's, whose pings end with the connection: asleep until the next one they
+    would keep it, its descriptor, and the drain that waits for it."""
+
+    @staticmethod
+    async def sleep(wait: float) -> None:
+        over = _link.get().over
+        if over.is_set():  # between the end and what hypercorn makes of it
+            await trio.sleep(min(wait, 1))
+            return
+        with trio.move_on_after(wait):
+            await over.wait()
+
+
 class _TlsServer(TCPServer):
     """hypercorn's, without its idle timer once the client is gone: that would keep
     every connection that ended for `idle_s` more."""
@@ -415,6 +430,7 @@ class _TlsServer(TCPServer):
     async def _read_data(self) -> None:
         await super()._read_data()
         self._is_over = True
+        _link.get().over.set()
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:

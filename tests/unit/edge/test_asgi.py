@@ -274,17 +274,20 @@ async def test_a_client_that_leaves_is_forgotten_at_once(tmp_path: Path) -> None
                 await trio.sleep(0.01)
 
 
+UPGRADE = (
+    b"GET /websocket?token=u1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
 async def stuck_reader(served: Served) -> trio.SSLStream[trio.SocketStream]:
     """A WebSocket of user 1 that never reads, with much on its way to it."""
     assert served.trust is not None
     stream = await trio.open_ssl_over_tcp_stream(
         "127.0.0.1", served.tls_port, ssl_context=served.trust
     )
-    await stream.send_all(
-        b"GET /websocket?token=u1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    await stream.send_all(UPGRADE)
     assert b" 101 " in await stream.receive_some(1024)
     for _ in range(200):
         served.edge.hub.deliver(BitMap([1]), Event("x" * 50_000))
@@ -380,6 +383,23 @@ async def test_a_client_that_goes_is_offline(tmp_path: Path) -> None:
                 await trio.sleep(0.005)
     assert served.tls is not None
     assert served.tls.transport.connections == {}
+
+
+async def test_a_websocket_that_breaks_off_leaves_no_connection(tmp_path: Path) -> None:
+    async with Served().running(tmp_path) as served:
+        assert served.tls is not None
+        assert served.trust is not None
+        stream = await trio.open_ssl_over_tcp_stream(
+            "127.0.0.1", served.tls_port, ssl_context=served.trust
+        )
+        await stream.send_all(UPGRADE)
+        assert b" 101 " in await stream.receive_some(1024)
+
+        stream.transport_stream.socket.close()
+
+        with trio.fail_after(5):  # the next ping would be sent after 25 s
+            while served.tls.connections:
+                await trio.sleep(0.01)
 
 
 async def test_close_ends_the_server(tmp_path: Path) -> None:
