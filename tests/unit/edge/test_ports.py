@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tchatd.domains.auth.models import Identity
 from tchatd.edge import ports
-from tchatd.edge.asgi import AsgiRequest, AsgiTransport
+from tchatd.edge.asgi import AsgiRequest
+from tchatd.edge.asgi_transport import AsgiTransport
 from tchatd_ext.gateway import Gateway, Request
 from tests.support.edge_fakes import FakeAuthenticator, FakeDirectory, FakeTransport
 
