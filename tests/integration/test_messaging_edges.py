@@ -11,7 +11,15 @@ import trio
 from msgspec import UNSET
 from trio.testing import wait_all_tasks_blocked
 
-from tchatd.domains.messaging.models import CreateDialog, SendMessage
+from tchatd.domains.messaging.errors import MessageNotFound
+from tchatd.domains.messaging.identifiers import message_address, message_id
+from tchatd.domains.messaging.models import (
+    CreateDialog,
+    ListMessages,
+    ReadMessages,
+    SendMessage,
+    Sync,
+)
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import Found, Wants
 from tchatd.edge.asgi_transport import AsgiConnection, AsgiTransport
@@ -196,3 +204,40 @@ async def test_a_replay_needs_more_dialogs_than_memory_keeps(
     core = await core.restart(limits=StateLimits(dialogs_max=2))
     assert len(core.state) == 2
     assert [len(log) for log in core.store.log.values()] == [2] * 5  # type: ignore[attr-defined]
+
+
+async def test_a_pass_of_pages_ends_soon_however_much_has_come_since(
+    nursery: trio.Nursery,
+) -> None:
+    core = Core()
+    await nursery.start(core.applier.loader.run)
+    one, two = [(await core.do(1, with_user(other))).id for other in (2, 3)]
+    page = await core.do(1, Sync())
+    for dialog_id in (one, one, two):
+        await core.do(1, text(dialog_id))
+    page = await core.do(1, Sync(cursor=page.cursor, limit=1))
+    for _ in range(200):
+        await core.do(1, text(two))
+    await core.flusher.flush()
+
+    seen = []
+    for _ in range(4):
+        page = await core.do(1, Sync(cursor=page.cursor, limit=1))
+        seen += [(event.dialog_id, event.seq) for event in page.events]
+    assert seen == [(one, 3), (two, 2), (two, 3)]
+
+
+async def test_a_page_begins_at_messages_alone(nursery: trio.Nursery) -> None:
+    core = Core()
+    await nursery.start(core.applier.loader.run)
+    dialog = await core.do(1, with_user(2))
+    message = await core.do(1, text(dialog.id))
+    await core.do(2, ReadMessages(UUID(message.id)))
+    await core.flusher.flush()
+    core = await core.restart()
+    await nursery.start(core.applier.loader.run)
+    [row] = await core.store.events(message_address(UUID(message.id))[0], 2, 3, 1)  # type: ignore[index]
+
+    forged = UUID(message_id(row.at_ms, row.dialog_number, row.seq))
+    with pytest.raises(MessageNotFound):
+        await core.do(1, ListMessages(dialog_id=dialog.id, before=forged))

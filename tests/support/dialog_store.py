@@ -195,9 +195,12 @@ class DialogStoreContract:
     async def test_what_changed_since_any_position(self, store: DialogStore) -> None:
         source = await copied(store)
         for position in range(source.batches[-1].position + 2):
-            for user, start, limit in ((1, 0, 10), (1, 2, 10), (2, 0, 1), (130, 0, 9)):
+            for index, (user, start, limit) in enumerate(
+                ((1, 0, 10), (1, 2, 10), (2, 0, 1), (130, 0, 9))
+            ):
                 args: dict[str, Any] = {
                     "after_position": position,
+                    "until_position": position + 40 * index,
                     "from_number": start,
                     "limit": limit,
                 }

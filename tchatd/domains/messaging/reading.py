@@ -286,7 +286,11 @@ class Reading:
                 raise MessageNotFound
             return seq
         rows = await self._store.events(dialog.number, seq - 1, seq, 1)
-        if not rows or message_id(rows[0].at_ms, dialog.number, seq) != str(id):
+        if (
+            not rows
+            or rows[0].kind != MESSAGE_NEW
+            or message_id(rows[0].at_ms, dialog.number, seq) != str(id)
+        ):
             raise MessageNotFound
         return seq
 

@@ -163,7 +163,7 @@ class ListedDialog(Struct, frozen=True, gc=False):
 
 
 class ChangedDialog(Struct, frozen=True, gc=False):
-    """floor_seq: the seq of its last event up to the position that was asked about."""
+    """floor_seq, last_seq: of its last events up to the two positions asked about."""
 
     number: int
     id: bytes
@@ -224,9 +224,16 @@ class DialogStore(Protocol):
         ...
 
     async def changed(
-        self, user_number: int, *, after_position: int, from_number: int, limit: int
+        self,
+        user_number: int,
+        *,
+        after_position: int,
+        until_position: int,
+        from_number: int,
+        limit: int,
     ) -> list[ChangedDialog]:
-        """Dialogs of a user with a later event, by number, from `from_number` on."""
+        """Dialogs of a user with an event after `after_position`, by number, from
+        `from_number` on; those whose events are all after `until_position`, too."""
         ...
 
     async def ranges(

@@ -114,6 +114,7 @@ class Syncing:
         changed = await self._store.changed(
             user,
             after_position=cursor.after,
+            until_position=until,
             from_number=cursor.number,
             limit=limit + 1,
         )

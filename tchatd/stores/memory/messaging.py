@@ -132,14 +132,20 @@ class MemoryDialogStore:
         return page[offset : offset + limit], len(mine)
 
     async def changed(
-        self, user_number: int, *, after_position: int, from_number: int, limit: int
+        self,
+        user_number: int,
+        *,
+        after_position: int,
+        until_position: int,
+        from_number: int,
+        limit: int,
     ) -> list[ChangedDialog]:
         found = [
             ChangedDialog(
                 row.number,
                 row.id,
                 sum(event.position <= after_position for event in self.log[row.number]),
-                row.last_seq,
+                sum(event.position <= until_position for event in self.log[row.number]),
             )
             for row in self.dialogs.values()
             if (row.number, user_number) in self.members

@@ -238,12 +238,20 @@ class PostgresDialogStore:
         ], total
 
     async def changed(
-        self, user_number: int, *, after_position: int, from_number: int, limit: int
+        self,
+        user_number: int,
+        *,
+        after_position: int,
+        until_position: int,
+        from_number: int,
+        limit: int,
     ) -> list[ChangedDialog]:
         rows = await self._pool.fetch(
-            """SELECT number, id, event_seq_at(number, %(after)s, last_seq), last_seq
+            """SELECT number, id, event_seq_at(number, %(after)s, last_seq),
+                CASE WHEN last_position <= %(until)s THEN last_seq
+                ELSE event_seq_at(number, %(until)s, last_seq) END
             FROM (
-                SELECT d.number, d.id, d.last_seq
+                SELECT d.number, d.id, d.last_seq, d.last_position
                 FROM members m JOIN dialogs d ON d.number = m.dialog_number
                 WHERE m.user_number = %(user)s AND m.dialog_number >= %(from)s
                     AND d.last_position > %(after)s
@@ -252,6 +260,7 @@ class PostgresDialogStore:
             {
                 "user": user_number,
                 "after": after_position,
+                "until": until_position,
                 "from": from_number,
                 "limit": limit,
             },
