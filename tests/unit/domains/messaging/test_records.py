@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from tchatd.domains.messaging.models import TextContent
 from tchatd.domains.messaging.records import (
@@ -32,6 +36,49 @@ GOLDEN: list[tuple[Record, str]] = [
         "9803070501c410000102030405060708090a0b0c0d0e0f0904a16d",
     ),
 ]
+ids = some.binary(min_size=16, max_size=16)
+numbers = some.integers(1, (1 << 43) - 1)
+times = some.integers(0, (1 << 48) - 1)
+words = some.text(some.characters(exclude_categories=["Cs"]), max_size=20)
+contents = some.dictionaries(words, words | some.integers(-(1 << 63), (1 << 63) - 1))
+records = some.one_of(
+    some.builds(
+        DialogRecord,
+        *(ids, times, words, numbers, ids, some.binary(), some.binary()),
+        *(some.none() | words, some.none() | words),
+    ),
+    some.builds(
+        MessageRecord,
+        *(numbers, times, numbers, ids, words, contents, some.none() | ids),
+        *(some.none() | words, some.lists(words).map(tuple)),
+        some.lists(numbers).map(tuple),
+    ),
+    some.builds(ReadRecord, numbers, times, numbers, ids, numbers, numbers, words),
+)
+
+
+@given(records)
+def test_a_record_comes_back_as_it_was(record: Record) -> None:
+    assert decode(encode(record)) == record
+
+
+@pytest.mark.parametrize("tag", [-1, 0, 4, 99, "2", None, 2.0])
+@pytest.mark.parametrize(("record", "written"), GOLDEN)
+def test_a_record_of_an_unknown_version_is_refused(
+    record: Record, written: str, tag: Any
+) -> None:
+    fields = msgspec.msgpack.decode(bytes.fromhex(written))
+    assert decode(msgspec.msgpack.encode(fields)) == record
+    with pytest.raises(msgspec.DecodeError):
+        decode(msgspec.msgpack.encode([tag, *fields[1:]]))
+
+
+@pytest.mark.parametrize(("record", "written"), GOLDEN)
+def test_a_record_cut_short_anywhere_is_refused(record: Record, written: str) -> None:
+    payload = bytes.fromhex(written)
+    for size in range(len(payload)):
+        with pytest.raises(msgspec.DecodeError):
+            decode(payload[:size])
 
 
 @pytest.mark.parametrize(("record", "written"), GOLDEN)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from tchatd.domains.messaging import models as m
 from tchatd.domains.messaging import rows
@@ -24,6 +28,13 @@ CONTENTS = [
     ("location", {"latitude": 13.7563309, "longitude": -0.1, "title": "x"}),
     ("voice", {"file_url": "https://a", "duration_ms": 1, "waveform": [0, 255]}),
 ]
+
+words = some.text(some.characters(exclude_categories=["Cs"]), max_size=30)
+names = words.filter(bool)
+ids = some.uuids().map(str)
+seqs = some.integers(1, (1 << 31) - 1)
+numbers = some.integers(1, (1 << 43) - 1)
+times = some.integers(0, 253_402_300_799_999)  # the last millisecond of year 9999
 
 
 def row_of(kind: int, event: m.Event) -> EventRow:
@@ -76,3 +87,70 @@ def test_a_body_does_not_repeat_what_columns_know() -> None:
     message = m.Message("i", DIALOG, 1, "s", "text", m.TextContent("x"), "t")
     body = rows.body_of(m.MessageNew(DIALOG, 1, message))
     assert body == '{"type":"text","content":{"text":"x"}}'
+
+
+@given(numbers, seqs, times, ids, words, some.none() | ids, some.lists(ids))
+def test_any_message_comes_back_as_it_was(
+    number: int,
+    seq: int,
+    at_ms: int,
+    sender: str,
+    said: str,
+    reply_to: str | None,
+    mentions: list[str],
+) -> None:
+    event = m.MessageNew(
+        DIALOG,
+        seq,
+        m.Message(
+            message_id(at_ms, number, seq),
+            DIALOG,
+            seq,
+            sender,
+            "text",
+            {"text": said},
+            rfc3339(at_ms),
+            msgspec.UNSET if reply_to is None else reply_to,
+            tuple(mentions),
+        ),
+    )
+    body = rows.body_of(event, tuple(range(len(mentions))))
+    actor = UUID(sender).bytes
+    row = EventRow(number, seq, MESSAGE_NEW, 77, at_ms, 3, 9, actor, body, None)
+    assert rows.event_of(row, DIALOG) == event
+    assert rows.message_of(row, DIALOG) == event.message
+
+
+@given(seqs, times, ids, ids, seqs)
+def test_any_read_comes_back_as_it_was(
+    seq: int, at_ms: int, reader: str, message: str, read_seq: int
+) -> None:
+    event = m.MessageRead(DIALOG, reader, message, read_seq, rfc3339(at_ms), seq)
+    actor, body = UUID(reader).bytes, rows.body_of(event)
+    row = EventRow(NUMBER, seq, MESSAGE_READ, 77, at_ms, 3, 9, actor, body, None)
+    assert rows.event_of(row, DIALOG) == event
+
+
+@given(
+    some.builds(
+        m.Dialog,
+        id=some.just(DIALOG),
+        type=some.sampled_from(["user", "group"]),
+        name=some.just(msgspec.UNSET) | names,
+        avatar=some.just(msgspec.UNSET) | names,
+        participants=some.lists(ids).map(tuple),
+        member_count=seqs,
+        last_seq=some.just(1),
+        unread_count=some.just(0),
+        created_at=times.map(rfc3339),
+        updated_at=times.map(rfc3339),
+    )
+)
+def test_any_new_dialog_comes_back_as_it_was(dialog: m.Dialog) -> None:
+    event = m.DialogCreated(DIALOG, 1, dialog)
+    row = EventRow(
+        *(NUMBER, 1, DIALOG_CREATED, 77, AT_MS, 0, 0, ACTOR),
+        rows.body_of(event),
+        None,
+    )
+    assert rows.event_of(row, DIALOG) == event
