@@ -36,7 +36,37 @@ def test_message_ids_of_a_dialog_rise_with_its_seq(
     assert one < ids.message_id(at_ms + 1, number, 1)
 
 
-@pytest.mark.parametrize("id", [uuid4(), UUID(int=0), UUID(int=7 << 76 | 2 << 62)])
+@given(some.integers(0, (1 << 128) - 1).map(lambda value: UUID(int=value)))
+def test_an_address_is_read_only_from_an_id_that_could_be_made(id: UUID) -> None:
+    seven = UUID(int=id.int & ~(0xF << 76 | 0b11 << 62) | 7 << 76 | 0b10 << 62)
+    for one in (id, seven):
+        address = ids.message_address(one)
+        if address is not None:
+            at_ms = time_ms_of_v7(one)
+            assert at_ms is not None
+            assert ids.message_id(at_ms, *address) == str(one)
+
+
+@given(times, numbers, seqs, some.integers(0, 127))
+def test_a_forged_bit_makes_another_message_or_none(
+    at_ms: int, number: int, seq: int, bit: int
+) -> None:
+    true = UUID(ids.message_id(at_ms, number, seq))
+    forged = UUID(int=true.int ^ 1 << bit)
+    address = ids.message_address(forged)
+    assert address is None or (time_ms_of_v7(forged), *address) != (at_ms, number, seq)
+    if 76 <= bit < 80 or 62 <= bit < 64:
+        assert address is None
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        uuid4(),
+        UUID(int=0),
+        *(UUID(ids.message_id(5, *address)) for address in ((0, 0), (0, 9), (9, 0))),
+    ],
+)
 def test_what_cannot_be_a_message_id_has_no_address(id: UUID) -> None:
     assert ids.message_address(id) is None
 

@@ -10,7 +10,10 @@ import pytest
 from msgspec import UNSET, to_builtins
 
 from tchatd.domains.messaging import errors, rules
-from tchatd.domains.messaging.models import CreateDialog
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.models import SEQ_MAX, CreateDialog
+from tchatd.domains.messaging.store import DialogRow
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.errors import DomainError, Invalid
 
 URL = "https://f.example/a"
@@ -115,3 +118,28 @@ def test_everybody_has_to_exist() -> None:
     rules.check_known([ME], {ME: 1})
     with pytest.raises(errors.InvalidParticipants):
         rules.check_known([ME, uuid4()], {ME: 1})
+
+
+def test_a_dialog_has_room_up_to_the_last_seq() -> None:
+    dialog = DialogState(
+        DialogRow(
+            number=1,
+            id=bytes(16),
+            type=0,
+            name=None,
+            avatar=None,
+            creator=1,
+            created_ms=0,
+            members=BitMap([1, 2]).serialize(),
+            participants=b"",
+            last_seq=SEQ_MAX - 1,
+            message_count=1,
+            active_position=1,
+            active_ms=0,
+            last_position=1,
+        )
+    )
+    rules.check_room(dialog)
+    dialog.last_seq += 1
+    with pytest.raises(errors.DialogFull):
+        rules.check_room(dialog)
