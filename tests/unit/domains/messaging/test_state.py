@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ from tchatd.domains.messaging.records import (
 from tchatd.domains.messaging.state import MessagingState, StateLimits
 from tchatd.domains.messaging.store import MEMBER, OWNER, Found, MemberRow
 from tchatd.kernel.bitmaps import BitMap
-from tests.support.messaging import client_id, user_id
+from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.history import History
+from tests.support.messaging import Core, client_id, user_id
 
 AT_MS = 1_800_000_000_000
 
@@ -242,3 +245,26 @@ def test_no_forgotten_id_is_ever_taken_for_new(seed: int) -> None:
         )
     apply.flush()
     assert len(apply.dialog(1).by_number[1].recent) < 6
+
+
+def rows_of(core: Core) -> tuple[Any, ...]:
+    assert isinstance(core.store, MemoryDialogStore)
+    return core.store.log, core.store.dialogs, core.store.members
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_history_with_crashes_makes_what_a_simple_fold_makes(
+    seed: int,
+) -> None:
+    # Given commands at random by four people, each process ending in a crash,
+    history = History(seed)
+    for _ in range(5):
+        await history.run(80)
+    assert history.answered > 100
+    # when a process over the same store, and one over an empty store, replay,
+    core = history.core
+    again = await core.restart(store=MemoryDialogStore(), limits=history.limits)
+    # then both tell what the truth tells, from the same rows.
+    for one in (core, again):
+        await history.check(one)
+    assert rows_of(again) == rows_of(core)
