@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tchatd.domains.messaging.access import DialogAccess
+from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.errors import DialogNotFound
-from tchatd.kernel.errors import Invalid
+from tchatd.kernel.errors import Invalid, Unavailable
 from tests.support.messaging import Core, group_of, loading, with_user
 
 
@@ -56,3 +57,35 @@ async def test_what_does_not_exist_is_not_found(core: Core) -> None:
     assert await access.look_up(uuid4().bytes) is None
     with pytest.raises(Invalid):
         await access.open(1, "x" * 36)
+
+
+async def test_what_is_evicted_whenever_it_was_loaded_is_unavailable(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    async def load(**wants: Any) -> bool:
+        asked.append(wants)
+        return True
+
+    monkeypatch.setattr(core.applier, "load", load)
+    with pytest.raises(Unavailable):
+        await access_of(core).look_up(uuid4().bytes)
+    with pytest.raises(Unavailable):
+        await access_of(core).open_number(1, 5)
+    assert len(asked) == 2 * ATTEMPTS_MAX
+
+
+async def test_what_is_created_while_the_store_says_no_is_found(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created: list[Any] = []
+
+    async def load(**wants: Any) -> bool:
+        monkeypatch.undo()
+        created.append(await core.do(1, with_user(2)))
+        return False
+
+    monkeypatch.setattr(core.applier, "load", load)
+    opened = await access_of(core).open_number(1, 1)
+    assert [opened.id] == [dialog.id for dialog in created]

@@ -11,6 +11,7 @@ import trio
 from msgspec import UNSET
 
 from tchatd.domains.messaging import errors
+from tchatd.domains.messaging.access import ATTEMPTS_MAX
 from tchatd.domains.messaging.models import (
     GetDialog,
     ListDialogs,
@@ -22,7 +23,7 @@ from tchatd.domains.messaging.reading import within_bytes
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import EventRow
 from tchatd.kernel.deferred import Deferred
-from tchatd.kernel.errors import DomainError, Invalid
+from tchatd.kernel.errors import DomainError, Invalid, Unavailable
 from tests.support.messaging import Core, group_of, loading, shape, text, with_user
 
 
@@ -52,6 +53,7 @@ async def test_the_log_is_read_in_pages_without_a_hole(core: Core, limit: int) -
             1, ListEvents(dialog_id=dialog_id, after=after, limit=limit)
         )
         seqs += [event.seq for event in page.events]
+        assert page.has_more == (seqs[-1] < page.last_seq)
         if not page.has_more:
             break
     assert seqs == list(range(1, page.last_seq + 1))
@@ -90,6 +92,26 @@ async def test_messages_are_read_backwards_and_forwards(core: Core, limit: int) 
     assert await pages("after") == ids[1:]
 
 
+async def test_every_page_beside_every_message_is_exact(core: Core) -> None:
+    dialog_id, ids = await talk(core, 24)
+
+    async def page(limit: int, **edge: UUID) -> tuple[list[str], bool]:
+        command = ListMessages(dialog_id=dialog_id, limit=limit, **edge)
+        page = await core.do(1, command)
+        return [message.id for message in page.messages][::-1], page.has_more
+
+    for limit in (1, 2, 3, 4, 5, 6, 23, 24, 25):
+        assert await page(limit) == (ids[-limit:], limit < len(ids))
+        for index, id in enumerate(ids):
+            before, after = ids[:index], ids[index + 1 :]
+            want = before[-limit:], limit < len(before)
+            assert await page(limit, before=UUID(id)) == want
+            assert await page(limit, after=UUID(id)) == (
+                after[:limit],
+                limit < len(after),
+            )
+
+
 async def test_messages_show_who_has_read_them(core: Core) -> None:
     dialog = await core.do(1, group_of([2, 3]))
     one, two = [await core.do(1, text(dialog.id)) for _ in range(2)]
@@ -114,8 +136,13 @@ async def test_messages_show_who_has_read_them(core: Core) -> None:
 @pytest.mark.parametrize("edge", [uuid4(), UUID(int=7 << 76 | 2 << 62 | 9 << 31 | 1)])
 async def test_a_page_begins_at_a_message_of_the_dialog(core: Core, edge: UUID) -> None:
     dialog_id, ids = await talk(core, 10)
+    await core.do(1, text(dialog_id))
+    last = UUID((await core.do(2, text(dialog_id))).id)
+    await core.do(1, ReadMessages(last))
     created = UUID(int=UUID(ids[0]).int - 1)
-    for id in (edge, created):
+    read = UUID(int=last.int + 1)
+    other_times = [UUID(int=UUID(id).int ^ 1 << 90) for id in (ids[0], str(last))]
+    for id in (edge, created, read, *other_times):
         with pytest.raises(errors.MessageNotFound):
             await core.do(1, ListMessages(dialog_id=dialog_id, before=id))
     both = ListMessages(dialog_id=dialog_id, before=edge, after=edge)
@@ -162,6 +189,110 @@ async def test_what_is_not_durable_is_not_shown(core: Core) -> None:
     assert shown["ListDialogs"].dialogs[0].unread_count == 1
     assert len(shown["ListEvents"].events) == 2
     assert len(shown["ListMessages"].messages) == 1
+
+
+async def test_what_is_not_durable_is_not_shown_beside_what_is_stored(
+    core: Core,
+) -> None:
+    # Given a dialog whose beginning is in the store alone, with more to come,
+    dialog_id, ids = await talk(core)
+    await core.flusher.flush()
+    core.auto = False
+    core.service.send_message(core.context(1), text(dialog_id))
+    # when it is read from the beginning or towards the end,
+    shown: list[Any] = []
+
+    async def ask(command: Any) -> None:
+        shown.append(await core.do(2, command))
+
+    commands = (
+        ListEvents(dialog_id=dialog_id, limit=1_000),
+        ListMessages(dialog_id=dialog_id, limit=100),
+        ListMessages(dialog_id=dialog_id, after=UUID(ids[0]), limit=100),
+    )
+    async with trio.open_nursery() as nursery:
+        for command in commands:
+            nursery.start_soon(ask, command)
+        await trio.testing.wait_all_tasks_blocked()
+        # then nothing is told before all of it is durable.
+        assert shown == []
+        core.journal.sync()
+    assert len(shown) == len(commands)
+
+
+async def test_a_loaded_dialog_is_not_shown_before_it_is_durable(core: Core) -> None:
+    dialog = await core.do(1, group_of(range(2, 120)))
+    await core.flusher.flush()
+    again = await core.restart()
+    again.auto = False
+    async with loading(again), trio.open_nursery() as nursery:
+        # Given that the cursor of 1 has been loaded and has moved, not that of 2,
+        sent = again.service.send_message(again.context(1), text(dialog.id))
+        await sent
+        shown: list[Any] = []
+
+        async def ask(command: Any) -> None:
+            shown.append(await again.do(2, command))
+
+        for command in (GetDialog(dialog.id), ListEvents(dialog_id=dialog.id, after=1)):
+            nursery.start_soon(ask, command)
+        await trio.testing.wait_all_tasks_blocked()
+        assert shown == []
+        again.journal.sync()
+
+
+async def test_a_list_waits_for_the_latest_of_its_dialogs(core: Core) -> None:
+    one, two = await core.do(1, with_user(2)), await core.do(1, with_user(3))
+    core.auto = False
+    core.service.send_message(core.context(1), text(one.id))
+    core.service.send_message(core.context(1), text(two.id))
+    shown: list[Any] = []
+
+    async def ask() -> None:
+        shown.append(await core.do(1, ListDialogs()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        core.journal.sync(core.journal.next_position - 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert shown == []
+        core.journal.sync()
+    assert [dialog.last_seq for dialog in shown[0].dialogs] == [2, 2]
+
+
+async def test_a_large_dialog_is_listed_with_a_cursor_that_had_to_be_loaded(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, group_of(range(2, 120)))
+    sent = [await core.do(1, text(dialog.id)) for _ in range(3)]
+    await core.do(2, ReadMessages(UUID(sent[1].id)))
+    await core.flusher.flush()
+    again = await core.restart()
+    async with loading(again):
+        await again.do(1, text(dialog.id))
+        listed = await again.do(2, ListDialogs())
+        assert [(d.id, d.unread_count) for d in listed.dialogs] == [(dialog.id, 2)]
+
+
+async def test_a_list_whose_cursors_never_come_is_refused(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialog = await core.do(1, group_of(range(2, 120)))
+    await core.flusher.flush()
+    again = await core.restart()
+    asked: list[Any] = []
+
+    async def load(**wants: Any) -> bool:
+        asked.append(wants)
+        return True
+
+    async with loading(again):
+        await again.do(1, text(dialog.id))
+        monkeypatch.setattr(again.applier, "load", load)
+        with pytest.raises(Unavailable):
+            await again.do(2, ListDialogs())
+    assert len(asked) == ATTEMPTS_MAX
 
 
 async def test_a_read_of_what_is_durable_needs_no_task(core: Core) -> None:
