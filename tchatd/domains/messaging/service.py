@@ -19,6 +19,7 @@ from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.identifiers import (
+    client_time_ms,
     keyed_dialog_id,
     message_address,
     message_id,
@@ -198,11 +199,12 @@ class MessagingService:
     ) -> Any:
         """As `send_message`, loading and looking up what is not in memory."""
         user = context.user.user_number
-        rules.content_of(command.type, command.content)
         dialog = await self._access.open(user, command.dialog_id)
         number = dialog.number
         if client_id is not None:
-            first = await self._sent(number, user, client_id)
+            # A repeat is not refused for what it mentions or replies to.
+            says_more = bool(command.mentions or command.reply_to_id)
+            first = await self._sent(dialog, user, client_id, look_up=says_more)
             if first is not None:
                 return first
         mentions = () if command.mentions is UNSET else tuple(command.mentions)
@@ -235,14 +237,20 @@ class MessagingService:
                 return self._send(context, command, again, client_id, texts, numbers)
         raise Unavailable("Too much is being loaded.")
 
-    async def _sent(self, number: int, user: int, client_id: bytes) -> Any | None:
-        """The first answer to this client_id, if it can be seen that there was one."""
-        dialog = self._access.find_number(user, number)
-        if dialog is None:
-            return None
-        seq = dialog.by_number[user].recent.get(client_id)
+    async def _sent(
+        self, dialog: DialogState, user: int, client_id: bytes, *, look_up: bool
+    ) -> Any | None:
+        """The first answer to this client_id, if it can be seen that there was one.
+
+        look_up: in the store, too, if memory cannot tell.
+        """
+        member = dialog.by_number[user]
+        seq = member.recent.get(client_id)
         if seq is not None:
             return await self._first_answer_later(dialog, seq)
+        if look_up and client_time_ms(client_id) <= member.floor_ms:
+            row = await self._log.sent(dialog.number, user, client_id)
+            return None if row is None else message_of(row, dialog.id)
         return None
 
     def _first_answer(self, dialog: DialogState, seq: int) -> Any:

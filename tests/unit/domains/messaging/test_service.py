@@ -8,10 +8,11 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.models import (
+    SEQ_MAX,
     DialogCreated,
     Message,
     MessageNew,
@@ -95,6 +96,14 @@ async def test_a_dialog_with_nobody_who_exists_is_refused(core: Core) -> None:
     with pytest.raises(errors.InvalidParticipants):
         await core.do(1, with_user(9_999))
     assert core.journal.kept == []
+
+
+async def test_a_group_has_a_face_and_a_dialog_of_two_has_none(core: Core) -> None:
+    face = {"name": "Lunch", "avatar": "https://f.example/a"}
+    group = await core.do(1, structs.replace(group_of([2]), **face))
+    assert (group.name, group.avatar) == (face["name"], face["avatar"])
+    pair = await core.do(1, structs.replace(with_user(2), **face))
+    assert (pair.name, pair.avatar) == (UNSET, UNSET)
 
 
 # Sending
@@ -212,6 +221,21 @@ async def test_a_message_that_cannot_be_is_refused(
     assert core.journal.next_position == 2
 
 
+async def test_a_full_dialog_takes_no_message_and_no_reading(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    sent = await core.do(1, text(dialog.id, client_id=client_id(NOW_MS)))
+    state = core.state.find(dialog.id)
+    assert state is not None
+    state.last_seq = SEQ_MAX
+    position = core.journal.next_position
+    for user, command in ((1, text(dialog.id)), (2, ReadMessages(UUID(sent.id)))):
+        with pytest.raises(errors.DialogFull):
+            await core.do(user, command)
+    assert core.journal.next_position == position
+    # A repeat needs no room.
+    assert await core.do(1, text(dialog.id, client_id=client_id(NOW_MS))) == sent
+
+
 # Exactly once
 
 
@@ -228,6 +252,33 @@ async def test_a_repeated_client_id_gets_the_first_answer_whatever_it_says(
     other = await core.do(1, with_user(3))
     elsewhere = await core.do(1, text(other.id, client_id=id))
     assert len({first.id, theirs.id, elsewhere.id}) == 3
+
+
+@pytest.mark.parametrize("where", ["remembered", "forgotten", "not loaded"])
+async def test_a_repeat_is_never_refused_for_what_else_it_says(
+    core: Core, where: str
+) -> None:
+    core.state._limits = StateLimits(client_ids_max=1, tail_max=1)
+    dialog = await core.do(1, with_user(2))
+    id = client_id(NOW_MS)
+    first = shape(await core.do(1, text(dialog.id, client_id=id)))
+    if where != "remembered":
+        for rest in range(1, 4):
+            await core.do(1, text(dialog.id, client_id=client_id(NOW_MS + rest)))
+        await core.flusher.flush()
+    if where == "not loaded":
+        core = await core.restart()
+    position = core.journal.next_position
+    async with loading(core):
+        for changes in (
+            {"content": {"text": ""}},
+            {"type": "payment"},
+            {"mentions": [user_id(3)]},
+            {"reply_to_id": uuid4()},
+        ):
+            again = structs.replace(text(dialog.id, client_id=id), **changes)
+            assert shape(await core.do(1, again)) == first
+    assert core.journal.next_position == position
 
 
 async def test_a_repeat_is_not_told_before_the_first_is_durable(core: Core) -> None:
@@ -348,6 +399,30 @@ async def test_what_is_no_message_of_ones_own_cannot_be_read(core: Core) -> None
         await core.flusher.flush()
 
 
+async def test_a_reader_whose_cursor_had_to_be_loaded_reads_what_is_in_memory(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, group_of(range(2, 120)))
+    await core.flusher.flush()
+    again = await core.restart()
+    async with loading(again):
+        sent = UUID((await again.do(1, text(dialog.id))).id)
+        with pytest.raises(errors.MessageNotFound):
+            await again.do(2, ReadMessages(UUID(int=sent.int ^ 1 << 90)))
+        state = await again.do(3, ReadMessages(sent))
+    assert state == ReadState(dialog.id, 2, 0)
+
+
+async def test_the_time_of_a_reading_is_not_before_that_of_the_message(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, with_user(2))
+    message = await core.do(1, text(dialog.id))
+    core.clock.advance(-60_000)
+    await core.do(2, ReadMessages(UUID(message.id)))
+    assert core.hub.told[-1][1].at == message.created_at
+
+
 # Typing
 
 
@@ -364,3 +439,28 @@ async def test_typing_is_told_to_members_and_not_kept(core: Core) -> None:
     assert core.journal.next_position == position
     with pytest.raises(errors.DialogNotFound):
         await core.do(3, StartTyping(dialog.id))
+
+
+async def test_typing_is_told_at_once_in_a_dialog_that_had_to_be_loaded(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, with_user(2))
+    await core.flusher.flush()
+    again = await core.restart()
+    async with loading(again):
+        await again.do(1, StartTyping(dialog.id))
+        with pytest.raises(errors.DialogNotFound):
+            await again.do(3, StopTyping(dialog.id))
+    event = TypingStarted(dialog.id, str(user_id(1)))
+    assert again.hub.told == [([1, 2], event, None)]
+    assert again.hub.flushes == 1
+
+
+@pytest.mark.parametrize(("members", "told"), [(1_000, 1), (1_001, 0)])
+async def test_nobody_is_told_who_types_in_a_crowd(members: int, told: int) -> None:
+    core = Core(users=members)
+    async with loading(core):
+        dialog = await core.do(1, group_of(range(2, members + 1)))
+        before = len(core.hub.told)
+        await core.do(1, StartTyping(dialog.id))
+    assert len(core.hub.told) == before + told
