@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tchatd.domains.messaging import state
 from tchatd.domains.messaging.dialog import DialogState, Entry
 from tchatd.domains.messaging.identifiers import client_time_ms
 from tchatd.domains.messaging.models import MessageRead, ReadState
@@ -189,6 +190,42 @@ def test_only_flushed_dialogs_are_evicted_the_longest_unused_first() -> None:
     apply.state.find_number(2)
     apply.flush()
     assert [bool(apply.state.find_number(n)) for n in (2, 3, 4)] == [True, False, True]
+    apply.state.find(apply.dialog(2).id)
+    apply(dialog_of(1, 2))
+    apply.flush()
+    assert [bool(apply.state.find_number(n)) for n in (2, 4, 5)] == [True, False, True]
+
+
+def test_what_is_loaded_is_bounded_unless_records_wait_for_it() -> None:
+    source = Applied()
+    rows = [source(dialog_of(1, 2)).created for _ in range(5)]
+    found = Found([row for row in rows if row is not None], [], [])
+    for evict, kept in ((False, 5), (True, 2)):
+        loaded = MessagingState(StateLimits(dialogs_max=2))
+        loaded.install(found, evict=evict)
+        assert len(loaded) == kept
+
+
+@pytest.mark.parametrize("size", [2, 16, 17, 130])
+def test_a_dialog_of_any_size_is_dirty_until_it_is_flushed(
+    apply: Applied, size: int
+) -> None:
+    apply(dialog_of(*range(1, size + 1)))
+    for user in (1, size):
+        assert [d.number for d in apply.state.dirty_of(user)] == [1]
+    assert apply.state.dirty_of(size + 1) == []
+    apply.flush()
+    assert apply.state.dirty_of(1) == apply.state.dirty_of(size) == []
+
+
+def test_texts_of_user_ids_are_kept_up_to_a_number(
+    apply: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_USER_TEXTS_MAX", 3)
+    apply(dialog_of(*range(1, 11)))
+    for user in range(1, 11):
+        assert apply(message(1, user)).answer.sender_id == str(user_id(user))
+        assert len(apply.state._user_texts) <= 3
 
 
 def test_a_dialog_that_somebody_waits_for_is_not_evicted() -> None:
@@ -220,6 +257,22 @@ def test_what_a_replay_needs_and_what_it_brings_itself(apply: Applied) -> None:
     ]
     wants = apply.state.missing(records)
     assert (wants.numbers, wants.members) == ({3, 4}, {(3, 1), (4, 2)})
+
+
+def test_a_replay_needs_the_cursors_of_a_large_dialog_that_is_here(
+    apply: Applied,
+) -> None:
+    created = apply(dialog_of(*range(1, 102))).created
+    assert created is not None
+    loaded = MessagingState(StateLimits())
+    loaded.install(Found([created], [MemberRow(1, 5)], []))
+    records: list[tuple[int, Record]] = [
+        (2, message(1, 5)),
+        (3, message(1, 6)),
+        (4, read(1, 7, 2, 1)),
+    ]
+    wants = loaded.missing(records)
+    assert (wants.numbers, wants.members) == (set(), {(1, 6), (1, 7)})
 
 
 @pytest.mark.parametrize("seed", range(20))

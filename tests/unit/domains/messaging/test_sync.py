@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import trio
 from msgspec import UNSET
 
 from tchatd.domains.messaging import sync
@@ -82,6 +83,30 @@ async def test_what_arrives_while_paging_is_for_the_next_pass(core: Core) -> Non
     assert not await device.page(core, 4)
     assert device.last_seq[dialog.id] == late[1].seq == 8
     assert len(device.last_seq) == 2
+
+
+async def test_no_page_is_told_before_its_end_is_durable(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    cursor = (await core.do(2, Sync())).cursor
+    await core.do(1, text(dialog.id))
+    await core.flusher.flush()
+    core.auto = False
+    core.service.send_message(core.context(1), text(dialog.id))
+    pages: dict[str, Any] = {}
+
+    async def ask(name: str, command: Sync) -> None:
+        pages[name] = await core.do(2, command)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "new", Sync())
+        nursery.start_soon(ask, "next", Sync(cursor=cursor))
+        nursery.start_soon(ask, "first of many", Sync(cursor=cursor, limit=1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert pages == {}
+        core.journal.sync()
+    assert [d.last_seq for d in pages["new"].dialogs] == [3]
+    assert [event.seq for event in pages["next"].events] == [2, 3]
+    assert [event.seq for event in pages["first of many"].events] == [2]
 
 
 async def test_a_dialog_that_is_new_since_comes_whole(core: Core) -> None:
