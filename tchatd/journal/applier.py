@@ -41,6 +41,8 @@ REPLAY_RECORDS_MAX: Final = 1_000
 FLUSH_ROWS_MAX: Final = 5_000
 """Of one batch for the store, but for a single record that has more: a new group has a
 row for each member, and no batch may take so long that the store gives it up."""
+_LOADS_MAX: Final = 3
+"""Dialogs first, then what they miss; and once more to see that nothing does."""
 _RETRY_AFTER_S: Final = 5
 
 
@@ -126,8 +128,16 @@ class Applier:
         ids: Iterable[bytes] = (),
         numbers: Iterable[int] = (),
         members: Iterable[tuple[int, int]] = (),
+        messages: Iterable[tuple[int, int]] = (),
+        whole: Iterable[int] = (),
     ) -> bool:
-        wants = Wants(ids=set(ids), numbers=set(numbers), members=set(members))
+        wants = Wants(
+            ids=set(ids),
+            numbers=set(numbers),
+            members=set(members),
+            messages=set(messages),
+            whole=set(whole),
+        )
         return await self.loader.load(wants)
 
     async def sent(self, number: int, sender: int, client_id: bytes) -> EventRow | None:
@@ -144,12 +154,15 @@ class Applier:
                 deferred.resolve(extra)
                 continue
             deferred.resolve(entry.answer)
-            if entry.members is not None:
-                deliver(entry.members, entry.event, except_connection=extra)
-            else:
+            if entry.members is None:
                 self._hub.deliver_user(
                     entry.actor, entry.event, except_connection=extra
                 )
+            elif entry.event is not None:
+                deliver(entry.members, entry.event, except_connection=extra)
+            if entry.changes is not None:
+                for members, event in entry.changes.told:
+                    deliver(members, event, except_connection=extra)
         self._hub.flush()
         if self.unflushed:
             self.on_flushable()
@@ -161,7 +174,7 @@ class Applier:
         for entry in self.unflushed:
             if entry.position > durable or len(batch) == count_max:
                 break
-            rows += 1 if entry.created is None else _rows_of(entry)
+            rows += _rows_of(entry)
             if rows > FLUSH_ROWS_MAX and batch:
                 break
             batch.append(entry)
@@ -218,14 +231,17 @@ class Applier:
         return count
 
     async def _replay(self, batch: list[tuple[int, Record]]) -> None:
-        wants = self._state.missing(batch)
-        if len(wants):
-            self._state.install(await self._store.load(wants), evict=False)
-            if len(self._state.missing(batch)):
-                raise StoreDiverged(
-                    f"Records from {batch[0][0]} on are of a dialog or a member that "
-                    "the store lacks: journal and store are not of the same data."
-                )
+        for _ in range(_LOADS_MAX):
+            wants = self._state.missing(batch)
+            if not len(wants):
+                break
+            found = await self._store.load(wants)
+            self._state.install(found, wants, evict=False)
+        else:
+            raise StoreDiverged(
+                f"Records from {batch[0][0]} on are of a dialog or a message that "
+                "the store lacks: journal and store are not of the same data."
+            )
         for position, record in batch:
             assert position == self.applied_position + 1
             self.unflushed.append(self._apply(record, position))
@@ -241,9 +257,17 @@ def _decoded(payload: bytes, position: int) -> Record:
         ) from error
 
 
-def _rows_of(created: Entry) -> int:
-    assert created.members is not None
-    return 2 + len(created.members)
+def _rows_of(entry: Entry) -> int:
+    """About how many rows it writes."""
+    if entry.created is None and entry.changes is None:
+        return 1
+    rows = 1
+    if entry.created is not None:
+        assert entry.members is not None
+        rows += 1 + len(entry.members)
+    if entry.changes is not None:
+        rows += len(entry.changes.members) + len(entry.changes.messages)
+    return rows
 
 
 assert DIALOG_NUMBER_MAX >= 1 << 40

@@ -13,20 +13,29 @@ import time
 from typing import Final
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from tchatd.domains.messaging.dialog import Entry
+from tchatd.domains.messaging.dialog import Changes, Entry
+from tchatd.domains.messaging.message_state import (
+    MessageState,
+    body_text,
+    changes_bytes,
+)
 from tchatd.domains.messaging.rows import body_of
 from tchatd.domains.messaging.store import (
     DIALOG_CREATED,
     MEMBER,
     MESSAGE_NEW,
+    MESSAGE_READ,
+    CursorRow,
     DialogChange,
+    DialogProfile,
     DialogRow,
     DialogStore,
     EventColumns,
     FlushBatch,
     MemberRow,
+    MessageUpdate,
 )
 from tchatd.journal.applier import Applier
 from tchatd.journal.port import Journal
@@ -159,43 +168,108 @@ class Flusher:
 
 async def batch_of(entries: list[Entry], previous: int) -> FlushBatch:
     """What these entries write; gives other tasks a turn now and then."""
-    columns = EventColumns()
-    created: list[DialogRow] = []
-    memberships: list[tuple[int, int, int]] = []
-    changes: dict[int, DialogChange] = {}
-    members: dict[tuple[int, int], MemberRow] = {}
+    batch = _Batch()
     for index, entry in enumerate(entries, 1):
-        number = entry.dialog_number
-        if entry.seq:
-            _add_event(columns, entry)
-            changes[number] = _changed(changes.get(number), entry)
-        if entry.created is not None:
-            created.append(entry.created)
-            memberships += _memberships(entry, entry.created)
-        else:
-            members[number, entry.actor] = MemberRow(
-                number,
-                entry.actor,
-                entry.role,
-                entry.read_seq,
-                entry.ordinal,
-                entry.at_ms,
-                entry.client_ms,
-            )
+        batch.take(entry)
         if index % _ROWS_A_TURN == 0:
             await trio.lowlevel.checkpoint()
     return FlushBatch(
         previous,
         entries[-1].position,
-        columns,
-        created,
-        memberships,
-        list(changes.values()),
-        list(members.values()),
+        batch.events,
+        batch.created,
+        batch.memberships,
+        list(batch.changes.values()),
+        list(batch.members.values()),
+        list(batch.cursors.values()),
+        list(batch.profiles.values()),
+        list(batch.updates.values()),
     )
 
 
+class _Batch:
+    """The last value of each row, as entries come: one statement writes a row once."""
+
+    def __init__(self) -> None:
+        self.events = EventColumns()
+        self.created: list[DialogRow] = []
+        self.memberships: list[tuple[int, int, int]] = []
+        self.changes: dict[int, DialogChange] = {}
+        self.members: dict[tuple[int, int], MemberRow] = {}
+        self.cursors: dict[tuple[int, int], CursorRow] = {}
+        self.profiles: dict[int, DialogProfile] = {}
+        self.updates: dict[tuple[int, int], MessageUpdate] = {}
+        self._rows_of: dict[tuple[int, int], int] = {}
+
+    def take(self, entry: Entry) -> None:
+        number, changes = entry.dialog_number, entry.changes
+        if entry.seq:
+            if entry.kind == MESSAGE_NEW:
+                self._rows_of[number, entry.seq] = len(self.events.seq)
+            _add_event(self.events, entry)
+            self.changes[number] = _changed(self.changes.get(number), entry)
+        if entry.created is not None:
+            self.created.append(entry.created)
+            self.memberships += _memberships(entry, entry.created)
+        elif entry.kind in (MESSAGE_NEW, MESSAGE_READ):
+            self._move_cursor(entry)
+        if changes is not None:
+            self._take_changes(number, changes)
+
+    def _move_cursor(self, entry: Entry) -> None:
+        key = entry.dialog_number, entry.actor
+        sent_ms = entry.at_ms if entry.kind == MESSAGE_NEW else 0
+        whole = self.members.get(key)
+        if whole is not None:
+            self.members[key] = structs.replace(
+                whole,
+                read_seq=entry.read_seq,
+                read_ordinal=entry.ordinal,
+                read_at_ms=entry.at_ms,
+                client_ms=entry.client_ms,
+                delivered_seq=max(whole.delivered_seq, entry.read_seq),
+                sent_ms=sent_ms or whole.sent_ms,
+                own_position=entry.own_position or whole.own_position,
+                mentions=None,
+            )
+            return
+        before = self.cursors.get(key)
+        self.cursors[key] = CursorRow(
+            entry.dialog_number,
+            entry.actor,
+            entry.read_seq,
+            entry.ordinal,
+            entry.at_ms,
+            entry.client_ms,
+            sent_ms or (0 if before is None else before.sent_ms),
+            entry.own_position or (0 if before is None else before.own_position),
+        )
+
+    def _take_changes(self, number: int, changes: Changes) -> None:
+        if changes.profile is not None:
+            self.profiles[number] = changes.profile
+        for row in changes.members:
+            key = number, row.user_number
+            self.members[key] = row
+            self.cursors.pop(key, None)
+        for state in changes.messages:
+            self._update(number, state)
+
+    def _update(self, number: int, state: MessageState) -> None:
+        body, changed = body_text(state.body), changes_bytes(state.changes)
+        index = self._rows_of.get((number, state.seq))
+        if index is None:
+            self.updates[number, state.seq] = MessageUpdate(
+                number, state.seq, body, changed, state.expires_ms
+            )
+            return
+        self.events.body[index] = body
+        self.events.changed[index] = changed
+        self.events.expires_ms[index] = state.expires_ms
+
+
 def _add_event(columns: EventColumns, entry: Entry) -> None:
+    state = entry.state
     columns.dialog_number.append(entry.dialog_number)
     columns.seq.append(entry.seq)
     columns.kind.append(entry.kind)
@@ -204,8 +278,17 @@ def _add_event(columns: EventColumns, entry: Entry) -> None:
     columns.ordinal.append(entry.ordinal)
     columns.actor.append(entry.actor)
     columns.actor_id.append(entry.actor_id)
-    columns.body.append(body_of(entry.event, entry.mentioned))
     columns.client_id.append(entry.client_id)
+    if state is None:
+        columns.body.append(body_of(entry.event, entry.mentioned))
+        columns.changed.append(None)
+        columns.thread_seq.append(0)
+        columns.expires_ms.append(0)
+    else:
+        columns.body.append(body_text(state.body))
+        columns.changed.append(changes_bytes(state.changes))
+        columns.thread_seq.append(state.thread_seq)
+        columns.expires_ms.append(state.expires_ms)
 
 
 def _changed(before: DialogChange | None, entry: Entry) -> DialogChange:

@@ -135,7 +135,7 @@ class Loader:
         try:
             with self._pinned(Wants()):  # who waits may be cancelled before the answer
                 found = await self._store.load(batch.wants)
-                self._state.install(found)
+                self._state.install(found, batch.wants)
         except DomainError as error:
             batch.error = error
         else:
@@ -155,6 +155,8 @@ class Loader:
         batch.wants.numbers |= wants.numbers
         batch.wants.members |= wants.members
         batch.wants.sent |= wants.sent
+        batch.wants.messages |= wants.messages
+        batch.wants.whole |= wants.whole
         self._wanted.set()
         return batch
 
@@ -187,6 +189,8 @@ def _dialogs_of(wants: Wants) -> tuple[list[str], list[int]]:
     numbers = [*wants.numbers]
     numbers += [number for number, _ in wants.members]
     numbers += [number for number, _, _ in wants.sent]
+    numbers += [number for number, _ in wants.messages]
+    numbers += wants.whole
     return [uuid_text(id) for id in wants.ids], numbers
 
 

@@ -122,6 +122,11 @@ class FakeDirectory:
         await trio.lowlevel.checkpoint()
         return {id: self._numbers[id] for id in ids if id in self._numbers}
 
+    async def ids_of(self, numbers: Sequence[int]) -> Mapping[int, UUID]:
+        await trio.lowlevel.checkpoint()
+        known = set(self._numbers.values())
+        return {number: user_id(number) for number in numbers if number in known}
+
 
 class Core:
     """Every part wired over a store. `auto`: records are durable at once."""

@@ -1,42 +1,80 @@
 """Owns one dialog in memory: its members' cursors, its tail, and what it looks like.
 
 A loaded dialog has its tail: every event that is not in the store yet, and some recent
-ones that are.
-
-What was sent is remembered by client_id, for each sender: the ids with the greatest
-times in `recent`, and `floor_ms`, the greatest time among all that were forgotten. An
-id above the floor that is not in `recent` is therefore new; one at or below it has to
-be looked up in the store, which has all that was forgotten.
+ones that are. An event in the tail says what it said when it happened; what a message
+is by now is in `messages`, if anything became of it that the store may not have yet.
+Whoever shows an event or a message to somebody takes it through `shown_event` or
+`shown_message`, so that nobody sees what has been edited or deleted since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
-from msgspec import UNSET, Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
-from tchatd.domains.messaging.identifiers import client_time_ms, uuid_text
+from tchatd.domains.messaging.events import Event, MessageEdited, MessageNew, OwnState
+from tchatd.domains.messaging.identifiers import uuid_text
+from tchatd.domains.messaging.member import Member, MemberExtra
+from tchatd.domains.messaging.message_state import (
+    MessageBody,
+    MessageState,
+    message_of_state,
+    state_of_row,
+)
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
     Dialog,
-    Event,
+    Draft,
     Message,
     ReadBy,
+    Role,
 )
-from tchatd.domains.messaging.rows import message_of
-from tchatd.domains.messaging.store import MEMBER, TYPES, DialogRow, MemberRow
+from tchatd.domains.messaging.settings import (
+    DialogSettings,
+    rights,
+    settings_bytes,
+    settings_of,
+)
+from tchatd.domains.messaging.store import (
+    MEMBER,
+    MESSAGE_NEW,
+    ROLES,
+    TYPES,
+    DialogProfile,
+    DialogRow,
+    MemberRow,
+)
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
+
+
+class Changes(Struct, gc=False):
+    """What a record did beside its event, as of its position, whole values each.
+
+    profile: of the dialog. messages: states of earlier messages that it changed.
+    members: rows, also the actor's if any of it but what sending and reading move has
+    changed. told: what some are told beside the event, as (members, event).
+    """
+
+    profile: DialogProfile | None = None
+    messages: tuple[MessageState, ...] = ()
+    members: tuple[MemberRow, ...] = ()
+    told: tuple[tuple[BitMap, Any], ...] = ()
 
 
 class Entry(Struct, gc=False):
     """What one record did; absolute values, as of its position.
 
     seq: 0 when it is no event of the dialog. ordinal: of a message, its number; of a
-    read, the messages read. count: messages of the dialog. read_seq: the actor's
-    cursor. client_ms: the latest time in the actor's client_ids.
-    event: told to `members`, or without them to the actor alone. answer: to who asked.
+    read, the messages read; else 0. count: messages of the dialog. read_seq: the
+    actor's cursor. client_ms: the latest time in the actor's client_ids.
+    event: told to `members`, or without them to the actor alone; None: to nobody.
+    answer: to who asked. state: of a message that has more than text; else it follows
+    from event. changes: None for plain messages and reads, whose actor's cursor is all
+    that moves beside the log.
     """
 
     position: int
@@ -51,58 +89,15 @@ class Entry(Struct, gc=False):
     read_seq: int
     client_ms: int
     client_id: bytes | None
-    event: Event
+    event: Any
     members: BitMap | None
     answer: Any
     mentioned: tuple[int, ...] = ()
     role: int = MEMBER
     created: DialogRow | None = None
-
-
-class Member:
-    """One member's cursor, and which client_ids they used in the dialog."""
-
-    __slots__ = (
-        "client_ms",
-        "floor_ms",
-        "read_at_ms",
-        "read_ordinal",
-        "read_seq",
-        "recent",
-        "role",
-    )
-
-    def __init__(self, role: int = MEMBER) -> None:
-        self.role = role
-        self.read_seq = 0
-        self.read_ordinal = 0
-        self.read_at_ms = 0
-        self.client_ms = -1
-        self.floor_ms = -1
-        self.recent: dict[bytes, int] = {}
-
-    @classmethod
-    def of_row(cls, row: MemberRow) -> Member:
-        member = cls(row.role)
-        member.read_seq = row.read_seq
-        member.read_ordinal = row.read_ordinal
-        member.read_at_ms = row.read_at_ms
-        member.client_ms = member.floor_ms = row.client_ms
-        return member
-
-    def forget(self, flushed_seq: int, kept: int) -> None:
-        """Drop the oldest client_ids that are in the store, down to `kept` of them."""
-        flushed = []
-        for id, seq in self.recent.items():  # by seq, as they came
-            if seq > flushed_seq:
-                break
-            flushed.append(id)
-        flushed.sort()
-        drop = flushed[: max(0, len(flushed) - kept)]
-        for id in drop:
-            del self.recent[id]
-        if drop:
-            self.floor_ms = max(self.floor_ms, client_time_ms(drop[-1]))
+    own_position: int = 0
+    state: MessageState | None = None
+    changes: Changes | None = None
 
 
 class DialogState:
@@ -112,6 +107,10 @@ class DialogState:
     yet. active_*: of the creation or the latest message. last_position: of the latest
     event; changed_position: of the latest record. unflushed: entries that are not in
     the store; flushed_seq: every event up to it is.
+    rights: of each role, by its number (settings.py). pins, deleted, banned: as in
+    DialogRow; never changed in place, nor is `members`. messages: what messages are by
+    now, by seq: all of which the store is behind, and some that were looked at.
+    marked: who finds it among their dirty dialogs while it is one.
     """
 
     __slots__ = (
@@ -119,21 +118,29 @@ class DialogState:
         "active_position",
         "all_loaded",
         "avatar",
+        "banned",
         "by_number",
         "changed_position",
         "created_ms",
         "creator",
+        "deleted",
         "flushed_seq",
         "id",
+        "is_dropped",
         "last_message",
         "last_message_seq",
         "last_position",
         "last_seq",
+        "marked",
         "members",
         "message_count",
+        "messages",
         "name",
         "number",
         "participants",
+        "pins",
+        "rights",
+        "settings",
         "tail",
         "type",
         "unflushed",
@@ -148,17 +155,25 @@ class DialogState:
         self.creator = row.creator
         self.created_ms = row.created_ms
         self.members = BitMap.deserialize(row.members)
-        self.participants = _texts_of(row.participants)
+        self.participants = texts_of(row.participants)
         self.last_seq = self.flushed_seq = row.last_seq
         self.message_count = row.message_count
         self.active_position = row.active_position
         self.active_ms = row.active_ms
         self.last_position = self.changed_position = row.last_position
+        self.settings = settings_of(row.settings)
+        self.rights = rights(row.type, self.settings)
+        self.pins = row.pins
+        self.deleted = _bitmap(row.deleted)
+        self.banned = _bitmap(row.banned)
+        self.is_dropped = row.is_dropped
+        self.messages: dict[int, MessageState] = {}
+        self.marked: BitMap | None = None
         self.last_message: Message | None = None
         self.last_message_seq = 0
         if row.last_message is not None:
-            self.last_message = message_of(row.last_message, self.id)
             self.last_message_seq = row.last_message.seq
+            self.last_message = self.message_of(state_of_row(row.last_message))
         self.by_number: dict[int, Member] = {}
         self.all_loaded = len(self.members) <= MEMBERS_SHOWN_MAX
         self.tail: list[Entry] = []
@@ -187,9 +202,91 @@ class DialogState:
         index = seq - self.tail[0].seq
         return self.tail[index] if 0 <= index < len(self.tail) else None
 
+    def may(self, member: Member, right: int) -> bool:
+        return self.rights[member.role] & right != 0
+
+    def next_event(self, position: int) -> int:
+        """The seq of an event that is no message."""
+        self.last_seq += 1
+        self.last_position = position
+        return self.last_seq
+
+    def set_message(self, state: MessageState) -> None:
+        """What the message is from now on."""
+        self.messages[state.seq] = state
+        if state.seq == self.last_message_seq:
+            self.last_message = self.message_of(state)
+
+    def set_settings(self, settings: DialogSettings) -> None:
+        self.settings = settings
+        self.rights = rights(self.type, settings)
+
+    # Messages as they are now
+
+    def message_state(self, seq: int) -> MessageState | None:
+        """What memory has of the message with this seq; None if it has to be loaded,
+        or is no message."""
+        state = self.messages.get(seq)
+        if state is not None:
+            return state
+        entry = self.entry_at(seq)
+        if entry is None or entry.kind != MESSAGE_NEW:
+            return None
+        return entry.state or _state_of_entry(entry)
+
+    def message_of(self, state: MessageState) -> Message:
+        is_pinned = bool(self.pins) and state.id in self.pins
+        return message_of_state(state, self.id, is_pinned=is_pinned)
+
+    def shown_message(self, message: Message) -> Message:
+        """The message as it is by now; without who has read it."""
+        state = self.messages.get(message.seq)
+        if state is None or state.position == 0:
+            return message
+        return self.message_of(state)
+
+    def shown_event(self, event: Event) -> Event:
+        """The event without what its message does not say any more."""
+        if not self.messages:
+            return event
+        if type(event) is MessageNew:
+            shown = self.shown_message(event.message)
+            if shown is event.message:
+                return event
+            return structs.replace(event, message=shown)
+        if type(event) is MessageEdited:
+            shown = self.shown_message(event.message)
+            return structs.replace(event, message=shown)
+        return event
+
+    # What a member sees
+
     def numbers_and_ids(self) -> Iterator[tuple[int, str]]:
         """User number and id of the members that are shown."""
         return zip(self.members, self.participants, strict=False)
+
+    def unread(self, member: Member) -> int:
+        """Messages after the member's cursor, but for deleted ones."""
+        unread = self.message_count - member.read_ordinal
+        gone = self.gone(member.extra)
+        if not unread or gone is None:
+            return unread
+        return unread - _above(gone, member.read_seq)
+
+    def mention_count(self, member: Member) -> int:
+        """Unread messages that mention the member, but for deleted ones."""
+        mentions = member.mentions
+        if mentions is None:
+            return 0
+        gone = self.gone(member.extra)
+        return _above(mentions if gone is None else mentions - gone, member.read_seq)
+
+    def gone(self, extra: MemberExtra) -> BitMap | None:
+        """Seqs of messages deleted for everyone or for the member; None for none."""
+        hidden = _bitmap(extra.hidden)
+        if hidden is None or self.deleted is None:
+            return hidden or self.deleted
+        return self.deleted | hidden
 
     def with_readers(self, message: Message) -> Message:
         """The message with who has read it, in a dialog that is not large."""
@@ -206,10 +303,11 @@ class DialogState:
 
     def view(self, member: Member | None) -> Dialog:
         """As the member sees it; None for one who has read nothing."""
-        read = 0 if member is None else member.read_ordinal
+        member = member or _NEWCOMER
+        extra = member.extra
         message = self.last_message
         if message is not None:
-            message = self.with_readers(message)
+            message = self.with_readers(self.shown_message(message))
         return Dialog(
             id=self.id,
             type=TYPES[self.type],
@@ -219,20 +317,139 @@ class DialogState:
             member_count=len(self.members),
             last_message=UNSET if message is None else message,
             last_seq=self.last_seq,
-            unread_count=self.message_count - read,
+            unread_count=self.unread(member),
+            mention_count=self.mention_count(member),
+            read_seq=member.read_seq,
+            role=role_name(member.role),
+            is_pinned=extra.is_pinned,
+            is_archived=extra.is_archived,
+            muted_until=_time(extra.muted_until_ms),
+            draft=draft_of(extra),
+            pinned_message_ids=self.pins,
+            settings=self.settings,
             created_at=rfc3339(self.created_ms),
             updated_at=rfc3339(self.active_ms),
         )
 
-    def trim(self, tail_max: int) -> None:
-        """Drop flushed events from the tail when there are twice as many as kept."""
+    def own_state(self, member: Member) -> OwnState:
+        """What the member's own devices are told of."""
+        extra = member.extra
+        return OwnState(
+            dialog_id=self.id,
+            read_seq=member.read_seq,
+            unread_count=self.unread(member),
+            mention_count=self.mention_count(member),
+            role=role_name(member.role),
+            is_pinned=extra.is_pinned,
+            is_archived=extra.is_archived,
+            muted_until=_time(extra.muted_until_ms),
+            draft=draft_of(extra),
+            hidden=_ranges(_bitmap(extra.hidden)),
+            cleared_seq=extra.cleared_seq,
+            silenced_until=_time(extra.silenced_until_ms),
+        )
+
+    # The snapshot
+
+    def profile(self) -> DialogProfile:
+        """What changes rarely, as of now."""
+        return DialogProfile(
+            self.number,
+            self.name,
+            self.avatar,
+            self.members.serialize(),
+            b"".join(UUID(id).bytes for id in self.participants),
+            settings_bytes(self.settings),
+            self.pins,
+            None if self.deleted is None else self.deleted.serialize(),
+            None if self.banned is None else self.banned.serialize(),
+            self.is_dropped,
+        )
+
+    def trim(self, tail_max: int, flushed_position: int) -> None:
+        """Drop flushed events from the tail when there are twice as many as kept, and
+        what messages and members are when the store knows it and they are many."""
         tail = self.tail
-        if len(tail) < 2 * tail_max:
-            return
-        drop = min(len(tail) - tail_max, self.flushed_seq - tail[0].seq + 1)
-        if drop >= tail_max:
-            del tail[:drop]
+        if len(tail) >= 2 * tail_max:
+            drop = min(len(tail) - tail_max, self.flushed_seq - tail[0].seq + 1)
+            if drop >= tail_max:
+                del tail[:drop]
+        if len(self.messages) >= 2 * tail_max:
+            first = self.tail_first_seq
+            for seq, state in list(self.messages.items()):
+                if state.position <= flushed_position and seq < first:
+                    del self.messages[seq]
+        if self.is_large and not self.unflushed:
+            self.all_loaded = False
+            if len(self.by_number) > _LOADED_MEMBERS_MAX:
+                self.by_number = {
+                    number: member
+                    for number, member in self.by_number.items()
+                    if member.recent
+                }
 
 
-def _texts_of(ids: bytes) -> tuple[str, ...]:
+def role_name(role: int) -> Role:
+    return ROLES[role]
+
+
+def draft_of(extra: MemberExtra) -> Draft | UnsetType:
+    draft = extra.draft
+    if draft is None:
+        return UNSET
+    reply_to = UNSET if draft.reply_to_id is None else draft.reply_to_id
+    return Draft(draft.text, reply_to, rfc3339(draft.at_ms))
+
+
+def texts_of(ids: bytes) -> tuple[str, ...]:
     return tuple(uuid_text(ids[at : at + 16]) for at in range(0, len(ids), 16))
+
+
+def _time(at_ms: int) -> str | UnsetType:
+    return rfc3339(at_ms) if at_ms else UNSET
+
+
+def _bitmap(stored: bytes | None) -> BitMap | None:
+    return None if stored is None else BitMap.deserialize(stored)
+
+
+def _above(seqs: BitMap, seq: int) -> int:
+    """How many are greater."""
+    return len(seqs) - seqs.rank(seq)
+
+
+def _ranges(seqs: BitMap | None) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for seq in seqs or ():
+        if found and found[-1][1] == seq - 1:
+            found[-1] = found[-1][0], seq
+        else:
+            found.append((seq, seq))
+    return tuple(found)
+
+
+def _state_of_entry(entry: Entry) -> MessageState:
+    """Of a plain message in the tail."""
+    message: Message = entry.event.message
+    body = MessageBody(
+        message.type,
+        message.content,
+        message.reply_to_id,
+        message.mentions,
+        entry.mentioned,
+    )
+    return MessageState(
+        entry.dialog_number,
+        entry.seq,
+        entry.ordinal,
+        entry.at_ms,
+        entry.actor,
+        entry.actor_id,
+        body,
+    )
+
+
+_NEWCOMER: Final = Member()
+_LOADED_MEMBERS_MAX: Final = 1_000
+"""Of a large dialog that is flushed; beyond it they are forgotten but for those who
+have sent lately."""

@@ -6,15 +6,32 @@ and MessagePack alike. Lists are tuples, so that the empty one is shared.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tchatd.domains.messaging.content import (
+    TO_THE_END,
+    Buttons,
+    ContentIn,
+    ContentOut,
+    Forward,
+    MessageType,
+    Url,
+)
+from tchatd.domains.messaging.settings import PLAIN, DialogSettings
 
 MEMBERS_SHOWN_MAX: Final = 100
 """Members that a dialog lists, and up to which reading is an event of its own."""
 GROUP_MEMBERS_MAX: Final = 5_000
+CHANNEL_MEMBERS_MAX: Final = 200_000
+BUSINESS_MEMBERS_MAX: Final = 100
+REACTION_KINDS_MAX: Final = 20
+REACTIONS_SHOWN_MAX: Final = 100
+THREAD_PEOPLE_SHOWN_MAX: Final = 10
+PINS_MAX: Final = 100
+DRAFT_MAX: Final = 4_096
 MENTIONS_MAX: Final = 50
 DIALOGS_PAGE_MAX: Final = 100
 MESSAGES_PAGE_MAX: Final = 100
@@ -23,11 +40,7 @@ OFFSET_MAX: Final = 10_000
 SEQ_MAX: Final = (1 << 31) - 1
 
 DialogType: TypeAlias = Literal["user", "group", "channel", "business"]
-MessageType: TypeAlias = Literal[
-    "text", "voice", "file", "image", "video", "payment", "location"
-]
-_TO_THE_END: Final = r"(?!\n)"
-"""Behind `$`, which Python would also let match before a last newline."""
+Role: TypeAlias = Literal["owner", "admin", "member", "guest"]
 _UUID_TEXT: Final = Meta(
     min_length=36, max_length=36, extra_json_schema={"format": "uuid"}
 )
@@ -35,89 +48,10 @@ IdText: TypeAlias = Annotated[str, _UUID_TEXT]
 """A UUID that is looked up as text and parsed only when it is not found."""
 Name: TypeAlias = Annotated[
     str,
-    Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$" + _TO_THE_END),
+    Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$" + TO_THE_END),
 ]
 Seq: TypeAlias = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
-
-_Url: TypeAlias = Annotated[
-    str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f]+$" + _TO_THE_END, max_length=2_048)
-]
-_Pixels: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
-_Caption: TypeAlias = Annotated[str, Meta(max_length=1_024)]
-_DAY_MS: Final = 86_400_000
-
-
-class TextContent(Struct, frozen=True, gc=False):
-    text: Annotated[str, Meta(min_length=1, max_length=4_096)]
-
-
-class ImageContent(Struct, frozen=True, gc=False):
-    file_url: _Url
-    width: _Pixels
-    height: _Pixels
-    thumbnail_url: _Url | UnsetType = UNSET
-    caption: _Caption | UnsetType = UNSET
-
-
-class VideoContent(Struct, frozen=True, gc=False):
-    file_url: _Url
-    duration_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)]
-    width: _Pixels
-    height: _Pixels
-    thumbnail_url: _Url | UnsetType = UNSET
-    caption: _Caption | UnsetType = UNSET
-
-
-class VoiceContent(Struct, frozen=True, gc=False):
-    """waveform: loudness of equal parts of the recording, for drawing."""
-
-    file_url: _Url
-    duration_ms: Annotated[int, Meta(ge=0, le=300_000)]
-    waveform: (
-        Annotated[list[Annotated[int, Meta(ge=0, le=255)]], Meta(max_length=512)]
-        | UnsetType
-    ) = UNSET
-
-
-class FileContent(Struct, frozen=True, gc=False):
-    file_url: _Url
-    name: Annotated[str, Meta(min_length=1, max_length=255)]
-    size_bytes: Annotated[int, Meta(ge=0, le=1 << 42)]
-    mime_type: Annotated[
-        str,
-        Meta(pattern=r"^[\w.+-]+/[\w.+-]+(;[ -~]*)?$" + _TO_THE_END, max_length=127),
-    ]
-
-
-class LocationContent(Struct, frozen=True, gc=False):
-    latitude: Annotated[float, Meta(ge=-90, le=90)]
-    longitude: Annotated[float, Meta(ge=-180, le=180)]
-    title: Annotated[str, Meta(max_length=255)] | UnsetType = UNSET
-
-
-CONTENT_TYPES: Final[dict[str, type[Struct]]] = {
-    "text": TextContent,
-    "image": ImageContent,
-    "video": VideoContent,
-    "voice": VoiceContent,
-    "file": FileContent,
-    "location": LocationContent,
-}
-
-
-def _schema_of(type: type[Struct]) -> dict[str, Any]:
-    schema: dict[str, Any] = msgspec.json.schema(type)["$defs"][type.__name__]
-    return schema
-
-
-_CONTENT_SCHEMA: Final = {"anyOf": [_schema_of(t) for t in CONTENT_TYPES.values()]}
-ContentIn: TypeAlias = Annotated[
-    dict[str, Any], Meta(extra_json_schema=_CONTENT_SCHEMA)
-]
-ContentOut: TypeAlias = Annotated[
-    Any, Meta(extra_json_schema={"type": "object", "description": "By the type"})
-]
 
 
 class Reaction(Struct, frozen=True, gc=False):
@@ -133,7 +67,43 @@ class ReadBy(Struct, frozen=True, gc=False):
     read_at: str
 
 
+class ReactionCount(Struct, frozen=True, gc=False):
+    emoji: str
+    count: int
+
+
+class Thread(Struct, frozen=True, gc=False):
+    """Under a message. participants: the first 10 who wrote in it; deleted messages
+    are not counted."""
+
+    count: int
+    last_message_id: str
+    last_at: str
+    participants: tuple[str, ...]
+
+
+class PollResults(Struct, frozen=True, gc=False):
+    """counts: by option, in the poll's order. voters: people, whatever they chose."""
+
+    counts: tuple[int, ...]
+    voters: int
+    is_closed: bool = False
+
+
+class Draft(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a member has begun to write, for their other devices."""
+
+    text: Annotated[str, Meta(max_length=DRAFT_MAX)]
+    reply_to_id: str | UnsetType = UNSET
+    saved_at: str | UnsetType = UNSET
+
+
 class Message(Struct, frozen=True, gc=False):
+    """reactions: the first 100 of them; reaction_counts: of all, by emoji.
+
+    A deleted message has no content, reactions, mentions or buttons any more.
+    """
+
     id: str
     dialog_id: str
     seq: int
@@ -149,10 +119,21 @@ class Message(Struct, frozen=True, gc=False):
     read_by: tuple[ReadBy, ...] = ()
     edited_at: str | UnsetType = UNSET
     deleted_at: str | UnsetType = UNSET
+    reaction_counts: tuple[ReactionCount, ...] | UnsetType = UNSET
+    thread_id: str | UnsetType = UNSET
+    thread: Thread | UnsetType = UNSET
+    forward: Forward | UnsetType = UNSET
+    poll: PollResults | UnsetType = UNSET
+    buttons: Buttons | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
 
 
 class Dialog(Struct, frozen=True, gc=False, kw_only=True):
-    """As one member sees it; participants: user ids, the first 100 who joined."""
+    """As one member sees it.
+
+    participants: user ids, up to 100 of the members. role: the caller's. What the
+    caller keeps for themselves (is_pinned, draft, …) is in it, too.
+    """
 
     id: str
     type: DialogType
@@ -163,59 +144,17 @@ class Dialog(Struct, frozen=True, gc=False, kw_only=True):
     last_message: Message | UnsetType = UNSET
     last_seq: int
     unread_count: int
+    mention_count: int = 0
+    read_seq: int = 0
+    role: Role = "member"
     is_pinned: bool = False
     is_archived: bool = False
+    muted_until: str | UnsetType = UNSET
+    draft: Draft | UnsetType = UNSET
+    pinned_message_ids: tuple[str, ...] = ()
+    settings: DialogSettings = PLAIN
     created_at: str
     updated_at: str
-
-
-class DialogCreated(
-    Struct, frozen=True, gc=False, tag_field="op", tag="dialog.created"
-):
-    dialog_id: str
-    seq: int
-    dialog: Dialog
-
-
-class MessageNew(Struct, frozen=True, gc=False, tag_field="op", tag="message.new"):
-    dialog_id: str
-    seq: int
-    message: Message
-
-
-class MessageRead(
-    Struct,
-    frozen=True,
-    gc=False,
-    tag_field="op",
-    tag="message.read",
-    omit_defaults=True,
-):
-    """The user has read everything up to `read_seq`.
-
-    seq: absent in dialogs of more than 100 members, where reading is no event of the
-        dialog and only the reader's own devices are told.
-    """
-
-    dialog_id: str
-    user_id: str
-    message_id: str
-    read_seq: int
-    at: str
-    seq: int | UnsetType = UNSET
-
-
-Event: TypeAlias = DialogCreated | MessageNew | MessageRead
-
-
-class TypingStarted(Struct, frozen=True, gc=False, tag_field="op", tag="typing.start"):
-    dialog_id: str
-    user_id: str
-
-
-class TypingStopped(Struct, frozen=True, gc=False, tag_field="op", tag="typing.stop"):
-    dialog_id: str
-    user_id: str
 
 
 class CreateDialog(Struct, frozen=True, kw_only=True):
@@ -224,7 +163,8 @@ class CreateDialog(Struct, frozen=True, kw_only=True):
     type: DialogType
     participants: Annotated[list[UUID], Meta(max_length=GROUP_MEMBERS_MAX)]
     name: Name | UnsetType = UNSET
-    avatar: _Url | UnsetType = UNSET
+    avatar: Url | UnsetType = UNSET
+    settings: DialogSettings | UnsetType = UNSET
 
 
 class GetDialog(Struct, frozen=True):
@@ -251,7 +191,7 @@ class SendMessage(Struct, frozen=True, gc=False, kw_only=True):
     """client_id: a version 7 UUID made by the client; it names the message for ever.
 
     A repeat by the same sender in the same dialog gets the first answer, whatever
-    else it says.
+    else it says. thread_id: the message under which it is said. buttons: bots only.
     """
 
     dialog_id: IdText
@@ -260,6 +200,8 @@ class SendMessage(Struct, frozen=True, gc=False, kw_only=True):
     client_id: UUID | UnsetType = UNSET
     reply_to_id: UUID | UnsetType = UNSET
     mentions: Annotated[list[UUID], Meta(max_length=MENTIONS_MAX)] | UnsetType = UNSET
+    thread_id: UUID | UnsetType = UNSET
+    buttons: Buttons | UnsetType = UNSET
 
 
 class ListMessages(Struct, frozen=True, kw_only=True):
@@ -298,14 +240,6 @@ class ListEvents(Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=EVENTS_PAGE_MAX)] = 100
 
 
-class EventPage(Struct, frozen=True):
-    """In `seq` order, without a hole. last_seq: of the dialog."""
-
-    events: list[Event]
-    last_seq: int
-    has_more: bool
-
-
 class StartTyping(Struct, frozen=True, gc=False):
     dialog_id: IdText
 
@@ -323,19 +257,3 @@ class Sync(Struct, frozen=True, kw_only=True):
 
     cursor: Cursor | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=EVENTS_PAGE_MAX)] = 300
-
-
-class SyncPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Every durable event missed, dialog after dialog, in `seq` order within each.
-
-    cursor: give it back, now if `has_more`, else after being away.
-    dialogs: only without a cursor, or with one that this server cannot know: forget
-        everything and begin with these; the rest is at GET /dialogs with
-        `dialogs_cursor`, histories are asked for when they are opened.
-    """
-
-    events: list[Event]
-    cursor: str
-    has_more: bool
-    dialogs: list[Dialog] | UnsetType = UNSET
-    dialogs_cursor: str | UnsetType = UNSET

@@ -14,13 +14,18 @@ from uuid import UUID
 from msgspec import UNSET
 
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
-from tchatd.domains.messaging.dialog import DialogState, Member
+from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import MessageNotFound
+from tchatd.domains.messaging.events import (
+    Event,
+    EventPage,
+)
 from tchatd.domains.messaging.identifiers import message_address, message_id
+from tchatd.domains.messaging.member import Member
+from tchatd.domains.messaging.message_state import state_of_row
 from tchatd.domains.messaging.models import (
     Dialog,
     DialogPage,
-    EventPage,
     GetDialog,
     ListDialogs,
     ListEvents,
@@ -28,9 +33,10 @@ from tchatd.domains.messaging.models import (
     Message,
     MessagePage,
 )
-from tchatd.domains.messaging.rows import event_of, message_of
+from tchatd.domains.messaging.rows import edited_seq, event_of, message_of
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
+    MESSAGE_EDITED,
     MESSAGE_NEW,
     TYPES,
     CommandLog,
@@ -191,7 +197,7 @@ class Reading:
         start = after + 1 - dialog.tail_first_seq
         entries = dialog.tail[start : start + limit]
         last = entries[-1].seq if entries else after
-        events = [entry.event for entry in entries]
+        events = [dialog.shown_event(entry.event) for entry in entries]
         return EventPage(events, dialog.last_seq, last < dialog.last_seq)
 
     async def _list_events_later(self, user: int, command: ListEvents) -> EventPage:
@@ -206,11 +212,25 @@ class Reading:
         tail = dialog.tail[: max(0, after + limit + 1 - first)]
         rows = await self._store.events(dialog.number, after, first - 1, limit)
         taken = within_bytes(rows, PAGE_BYTES_MAX)
-        events = [event_of(row, dialog.id) for row in taken]
+        events = await self.events_of(dialog, taken)
         if len(taken) == len(rows):
             events += [entry.event for entry in tail[: limit - len(rows)]]
+        events = [dialog.shown_event(event) for event in events]
         await self._log.durable(seen)
         return EventPage(events, last_seq, after + len(events) < last_seq)
+
+    async def events_of(self, dialog: DialogState, rows: list[EventRow]) -> list[Event]:
+        """Stored events; an edit shows its message as it is now."""
+        edited = {
+            (row.dialog_number, edited_seq(row))
+            for row in rows
+            if row.kind == MESSAGE_EDITED
+        }
+        states = {}
+        if edited:
+            found = await self._store.load(Wants(messages=edited))
+            states = {row.seq: state_of_row(row) for row in found.messages}
+        return [event_of(row, dialog.id, dialog.pins, states) for row in rows]
 
     # Messages
 
@@ -256,7 +276,7 @@ class Reading:
             rows = await self._store.messages_before(
                 dialog.number, min(seq, first), limit + 1 - len(found)
             )
-            found += [message_of(row, dialog.id) for row in rows]
+            found += [message_of(row, dialog.id, dialog.pins) for row in rows]
         return found
 
     async def _after(self, dialog: DialogState, seq: int, limit: int) -> list[Message]:
@@ -272,7 +292,7 @@ class Reading:
         rows = await self._store.messages_after(
             dialog.number, seq, first - 1, limit + 1
         )
-        return [message_of(row, dialog.id) for row in rows] + tail
+        return [message_of(row, dialog.id, dialog.pins) for row in rows] + tail
 
     async def _seq_of(self, dialog: DialogState, id: UUID) -> int:
         """Raises MessageNotFound: the dialog has no such message."""
@@ -297,7 +317,10 @@ class Reading:
     def _page(
         self, dialog: DialogState, found: list[Message], limit: int
     ) -> MessagePage:
-        messages = [dialog.with_readers(message) for message in found[:limit]]
+        messages = [
+            dialog.with_readers(dialog.shown_message(message))
+            for message in found[:limit]
+        ]
         return MessagePage(messages, len(found) > limit)
 
 

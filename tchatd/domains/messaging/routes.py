@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tchatd.domains.messaging import models
+from tchatd.domains.messaging import events, models
 from tchatd.domains.messaging.errors import (
     DialogFull,
     DialogNotFound,
@@ -68,7 +68,7 @@ def _dialogs(service: MessagingService) -> list[Operation]:
             summary="The dialog's log after a seq: gap recovery, any age",
             tag=_TAG,
             command=models.ListEvents,
-            result=models.EventPage,
+            result=events.EventPage,
             handler=service.list_events,
             verb="GET",
             path="/dialogs/{dialog_id}/events",
@@ -156,7 +156,7 @@ def _live(service: MessagingService) -> list[Operation]:
             summary="Every durable event missed since a cursor, in pages",
             tag=_TAG,
             command=models.Sync,
-            result=models.SyncPage,
+            result=events.SyncPage,
             handler=service.sync,
             errors=(Invalid, Unavailable),
             websocket="sync",

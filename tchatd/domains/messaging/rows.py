@@ -1,43 +1,70 @@
 """Owns how an event is stored and read back: columns, and a body in JSON.
 
-What the columns know (ids, seq, times, who) is not in the body. A body may get new
-members; readers ignore those they do not know.
+A message's row is the message as it is now (message_state.py); of other events the
+body is the event itself, but that `message.read` has no more than the columns lack.
+A body may get new members; readers ignore those they do not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
-from tchatd.domains.messaging.identifiers import message_id, uuid_text
-from tchatd.domains.messaging.models import (
-    Dialog,
+from tchatd.domains.messaging.events import (
     DialogCreated,
+    DialogDeleted,
+    DialogUpdated,
     Event,
-    Message,
+    MemberAdded,
+    MemberRemoved,
+    MemberRole,
+    MessageDeleted,
+    MessageEdited,
     MessageNew,
+    MessagePinned,
     MessageRead,
+    MessageUnpinned,
+    PollVoted,
+    ReactionAdded,
+    ReactionRemoved,
 )
+from tchatd.domains.messaging.identifiers import uuid_text
+from tchatd.domains.messaging.message_state import (
+    MessageBody,
+    MessageState,
+    body_text,
+    message_of_state,
+    state_of_row,
+)
+from tchatd.domains.messaging.models import Dialog, Message
 from tchatd.domains.messaging.store import (
     DIALOG_CREATED,
+    DIALOG_DELETED,
+    DIALOG_UPDATED,
+    MEMBER_ADDED,
+    MEMBER_REMOVED,
+    MEMBER_ROLE,
+    MESSAGE_DELETED,
+    MESSAGE_EDITED,
     MESSAGE_NEW,
+    MESSAGE_PINNED,
     MESSAGE_READ,
+    MESSAGE_UNPINNED,
+    POLL_VOTED,
+    REACTION_ADDED,
+    REACTION_REMOVED,
     EventRow,
 )
 from tchatd.kernel.clock import rfc3339
 
 
-class MessageBody(Struct, frozen=True, gc=False, omit_defaults=True):
-    """mentioned: user numbers of the mentions, in the same order."""
+class EditedBody(Struct, frozen=True, gc=False):
+    """Of `message.edited`; what the message says now is in its own row."""
 
-    type: str
-    content: Any
-    reply_to_id: str | UnsetType = UNSET
-    mentions: tuple[str, ...] = ()
-    mentioned: tuple[int, ...] = ()
+    message_seq: int
 
 
 class ReadBody(Struct, frozen=True, gc=False):
@@ -45,53 +72,77 @@ class ReadBody(Struct, frozen=True, gc=False):
     message_id: str
 
 
+NONE_EDITED: Final[Mapping[int, MessageState]] = {}
 _encode: Final = msgspec.json.Encoder().encode
-_message_body: Final = msgspec.json.Decoder(MessageBody).decode
+_edited_body: Final = msgspec.json.Decoder(EditedBody).decode
 _read_body: Final = msgspec.json.Decoder(ReadBody).decode
 _dialog_body: Final = msgspec.json.Decoder(Dialog).decode
+_plain: Final[dict[int, Callable[[str], Event]]] = {
+    MESSAGE_DELETED: msgspec.json.Decoder(MessageDeleted).decode,
+    REACTION_ADDED: msgspec.json.Decoder(ReactionAdded).decode,
+    REACTION_REMOVED: msgspec.json.Decoder(ReactionRemoved).decode,
+    MESSAGE_PINNED: msgspec.json.Decoder(MessagePinned).decode,
+    MESSAGE_UNPINNED: msgspec.json.Decoder(MessageUnpinned).decode,
+    POLL_VOTED: msgspec.json.Decoder(PollVoted).decode,
+    MEMBER_ADDED: msgspec.json.Decoder(MemberAdded).decode,
+    MEMBER_REMOVED: msgspec.json.Decoder(MemberRemoved).decode,
+    MEMBER_ROLE: msgspec.json.Decoder(MemberRole).decode,
+    DIALOG_UPDATED: msgspec.json.Decoder(DialogUpdated).decode,
+    DIALOG_DELETED: msgspec.json.Decoder(DialogDeleted).decode,
+}
 
 
 def body_of(event: Event, mentioned: tuple[int, ...] = ()) -> str:
+    """Of a message: a plain one, of which nothing but `event` has to be known."""
     if type(event) is MessageNew:
         m = event.message
         body = MessageBody(m.type, m.content, m.reply_to_id, m.mentions, mentioned)
-        return _encode(body).decode()
+        return body_text(body)
     if type(event) is MessageRead:
         return _encode(ReadBody(event.read_seq, event.message_id)).decode()
-    assert type(event) is DialogCreated
-    return _encode(event.dialog).decode()
+    if type(event) is DialogCreated:
+        return _encode(event.dialog).decode()
+    if type(event) is MessageEdited:
+        return _encode(EditedBody(event.message.seq)).decode()
+    return _encode(event).decode()
 
 
-def message_of(row: EventRow, dialog_id: str) -> Message:
-    """row: of a `message.new`."""
-    assert row.kind == MESSAGE_NEW
-    body = _message_body(row.body)
-    return Message(
-        message_id(row.at_ms, row.dialog_number, row.seq),
-        dialog_id,
-        row.seq,
-        uuid_text(row.actor_id),
-        body.type,
-        body.content,
-        rfc3339(row.at_ms),
-        body.reply_to_id,
-        body.mentions,
-    )
+def edited_seq(row: EventRow) -> int:
+    """Of the message that this `message.edited` is about."""
+    return _edited_body(row.body).message_seq
 
 
-def event_of(row: EventRow, dialog_id: str) -> Event:
-    return _EVENTS[row.kind](row, dialog_id)
+def message_of(row: EventRow, dialog_id: str, pins: tuple[str, ...] = ()) -> Message:
+    """row: of a `message.new`. pins: of its dialog."""
+    state = state_of_row(row)
+    is_pinned = bool(pins) and state.id in pins
+    return message_of_state(state, dialog_id, is_pinned=is_pinned)
 
 
-def _created(row: EventRow, dialog_id: str) -> Event:
-    return DialogCreated(dialog_id, row.seq, _dialog_body(row.body))
+def event_of(
+    row: EventRow,
+    dialog_id: str,
+    pins: tuple[str, ...] = (),
+    edited: Mapping[int, MessageState] = NONE_EDITED,
+) -> Event:
+    """As it was told, but that a message in it is as it is now.
+
+    pins: of its dialog. edited: by seq, the messages of the `message.edited` events.
+    """
+    if row.kind == MESSAGE_NEW:
+        return MessageNew(dialog_id, row.seq, message_of(row, dialog_id, pins))
+    if row.kind == MESSAGE_READ:
+        return _read(row, dialog_id)
+    if row.kind == DIALOG_CREATED:
+        return DialogCreated(dialog_id, row.seq, _dialog_body(row.body))
+    if row.kind == MESSAGE_EDITED:
+        state = edited[edited_seq(row)]
+        message = message_of_state(state, dialog_id, is_pinned=state.id in pins)
+        return MessageEdited(dialog_id, row.seq, message)
+    return _plain[row.kind](row.body)
 
 
-def _new(row: EventRow, dialog_id: str) -> Event:
-    return MessageNew(dialog_id, row.seq, message_of(row, dialog_id))
-
-
-def _read(row: EventRow, dialog_id: str) -> Event:
+def _read(row: EventRow, dialog_id: str) -> MessageRead:
     body = _read_body(row.body)
     return MessageRead(
         dialog_id,
@@ -101,10 +152,3 @@ def _read(row: EventRow, dialog_id: str) -> Event:
         rfc3339(row.at_ms),
         row.seq,
     )
-
-
-_EVENTS: Final[dict[int, Callable[[EventRow, str], Event]]] = {
-    DIALOG_CREATED: _created,
-    MESSAGE_NEW: _new,
-    MESSAGE_READ: _read,
-}

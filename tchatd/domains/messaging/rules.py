@@ -11,6 +11,10 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from tchatd.domains.messaging.content import (
+    CONTENT_TYPES,
+    LocationContent,
+)
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import (
     DialogFull,
@@ -24,11 +28,9 @@ from tchatd.domains.messaging.errors import (
 )
 from tchatd.domains.messaging.identifiers import message_address
 from tchatd.domains.messaging.models import (
-    CONTENT_TYPES,
     GROUP_MEMBERS_MAX,
     SEQ_MAX,
     CreateDialog,
-    LocationContent,
 )
 from tchatd.domains.messaging.store import MESSAGE_NEW
 from tchatd.kernel.errors import Invalid

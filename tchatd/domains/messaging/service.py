@@ -18,6 +18,10 @@ from tchatd.domains.messaging import rules
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
+from tchatd.domains.messaging.events import (
+    TypingStarted,
+    TypingStopped,
+)
 from tchatd.domains.messaging.identifiers import (
     client_time_ms,
     keyed_dialog_id,
@@ -34,8 +38,6 @@ from tchatd.domains.messaging.models import (
     SendMessage,
     StartTyping,
     StopTyping,
-    TypingStarted,
-    TypingStopped,
 )
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.records import (

@@ -15,29 +15,48 @@ A loaded dialog (dialog.py) can be evicted when everything of it is in the store
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
-from msgspec import UNSET, Struct
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from tchatd.domains.messaging.dialog import DialogState, Entry, Member
+from tchatd.domains.messaging import apply_members, apply_messages
+from tchatd.domains.messaging.content import Buttons, Forward
+from tchatd.domains.messaging.dialog import Changes, DialogState, Entry
+from tchatd.domains.messaging.events import DialogCreated, MessageNew, MessageRead
 from tchatd.domains.messaging.identifiers import (
     message_id,
     uuid_text,
 )
-from tchatd.domains.messaging.models import (
-    DialogCreated,
-    Message,
-    MessageNew,
-    MessageRead,
-    ReadState,
+from tchatd.domains.messaging.member import Member
+from tchatd.domains.messaging.message_state import (
+    MessageBody,
+    MessageState,
+    state_of_row,
 )
+from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX, Message, ReadState
+from tchatd.domains.messaging.needs import needs
 from tchatd.domains.messaging.records import (
+    AddRecord,
+    BanRecord,
+    DeleteRecord,
+    DeliverRecord,
     DialogRecord,
+    DropRecord,
+    EditRecord,
     MessageRecord,
+    OwnRecord,
+    PinRecord,
+    ProfileRecord,
+    ReactRecord,
     ReadRecord,
     Record,
+    RemoveRecord,
+    RestrictRecord,
+    RoleRecord,
+    VoteRecord,
 )
 from tchatd.domains.messaging.store import (
     DIALOG_CREATED,
@@ -50,6 +69,7 @@ from tchatd.domains.messaging.store import (
     Found,
     Wants,
 )
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
 
 _USER_TEXTS_MAX: Final = 100_000
@@ -101,36 +121,54 @@ class MessagingState:
             self._by_id.move_to_end(dialog.id)
         return dialog
 
-    def dirty_of(self, user_number: int) -> list[DialogState]:
-        """Dialogs of a user of which the store does not know everything yet."""
-        large = [d for d in self._dirty_large.values() if user_number in d.members]
-        return [*self._dirty_of.get(user_number, {}).values(), *large]
-
     def missing(self, records: Iterable[tuple[int, Record]]) -> Wants:
-        """What has to be loaded before these (position, record) can be applied."""
+        """What has to be loaded before these (position, record) can be applied.
+
+        Whether all members of a dialog are wanted shows when it is loaded: ask again
+        after `install`, until nothing is missing.
+        """
         wants = Wants()
         created = set()
+        removals: Counter[int] = Counter()
         for position, record in records:
             if type(record) is DialogRecord:
                 created.add(position)
                 continue
-            assert type(record) is MessageRecord or type(record) is ReadRecord
-            actor = (
-                record.sender if isinstance(record, MessageRecord) else record.reader
-            )
-            dialog = self._by_number.get(record.dialog_number)
-            if record.dialog_number in created:
+            assert not isinstance(record, DialogRecord)
+            number = record.dialog_number
+            if number in created:
                 continue
+            dialog = self._by_number.get(number)
+            users, seqs = needs(record)
             if dialog is None:
-                wants.numbers.add(record.dialog_number)
-                wants.members.add((record.dialog_number, actor))
-            elif not dialog.all_loaded and actor not in dialog.by_number:
-                wants.members.add((record.dialog_number, actor))
+                wants.numbers.add(number)
+                wants.members.update((number, user) for user in users)
+                wants.messages.update((number, seq) for seq in seqs)
+                continue
+            # Who joins again is not among the members that come with the dialog.
+            is_known = dialog.all_loaded and type(record) is not AddRecord
+            wants.members.update(
+                (number, user)
+                for user in users
+                if user not in dialog.by_number
+                and not (is_known and user in dialog.members)
+            )
+            wants.messages.update(
+                (number, seq)
+                for seq in seqs
+                if seq <= dialog.last_seq and dialog.message_state(seq) is None
+            )
+            if type(record) is RemoveRecord:
+                removals[number] += 1
+                left = len(dialog.members) - removals[number]
+                if not dialog.all_loaded and left <= MEMBERS_SHOWN_MAX:
+                    wants.whole.add(number)
         return wants
 
-    def install(self, found: Found, *, evict: bool = True) -> None:
+    def install(self, found: Found, wants: Wants, *, evict: bool = True) -> None:
         """Take what was loaded; what is here already is newer and stays.
 
+        wants: what was asked for: who was and is not there has never been a member.
         evict: not, while records wait to be applied that need what is loaded by now.
         """
         for row in found.dialogs:
@@ -140,6 +178,18 @@ class MessagingState:
             dialog = self._by_number.get(member.dialog_number)
             if dialog is not None and member.user_number not in dialog.by_number:
                 dialog.by_number[member.user_number] = Member.of_row(member)
+        for number, user in wants.members:
+            dialog = self._by_number.get(number)
+            if dialog is not None and user not in dialog.by_number:
+                dialog.by_number[user] = Member()
+        for message in found.messages:
+            dialog = self._by_number.get(message.dialog_number)
+            if dialog is not None and message.seq not in dialog.messages:
+                dialog.messages[message.seq] = state_of_row(message)
+        for number in found.whole:
+            dialog = self._by_number.get(number)
+            if dialog is not None:
+                dialog.all_loaded = True
         if evict:
             self.evict()
 
@@ -162,14 +212,21 @@ class MessagingState:
             dialog, entry = self._apply_message(record, position)
         elif type(record) is ReadRecord:
             dialog, entry = self._apply_read(record, position)
-        else:
-            assert type(record) is DialogRecord
+        elif type(record) is DialogRecord:
             dialog, entry = self._apply_dialog(record, position)
+        else:
+            assert not isinstance(record, DialogRecord)
+            dialog = self._by_number[record.dialog_number]
+            before = dialog.members
+            entry = _APPLY[type(record)](dialog, record, position)
+            if dialog.members is not before and dialog.unflushed:
+                self._mark_dirty(dialog, before | dialog.members)
         if entry.seq:
             dialog.tail.append(entry)
         dialog.changed_position = position
         if not dialog.unflushed:
-            self._mark_dirty(dialog)
+            members = dialog.members if entry.members is None else entry.members
+            self._mark_dirty(dialog, dialog.members | members)
         dialog.unflushed += 1
         return entry
 
@@ -177,8 +234,9 @@ class MessagingState:
         """All of these are in the store now."""
         touched: dict[int, DialogState] = {}
         senders: set[tuple[int, int]] = set()
+        position = 0
         for entry in entries:
-            number = entry.dialog_number
+            number, position = entry.dialog_number, entry.position
             dialog = touched[number] = self._by_number[number]
             dialog.unflushed -= 1
             if entry.seq:
@@ -193,22 +251,38 @@ class MessagingState:
             assert dialog.unflushed >= 0
             if not dialog.unflushed:
                 self._mark_clean(dialog)
-            dialog.trim(self._limits.tail_max)
+            dialog.trim(self._limits.tail_max, position)
         self.evict()
 
-    def _mark_dirty(self, dialog: DialogState) -> None:
-        if len(dialog.members) > _INDEXED_MEMBERS_MAX:
+    def dirty_of(self, user_number: int) -> list[DialogState]:
+        """Dialogs that a user is in, or was, of which the store does not know
+        everything yet."""
+        large = [
+            dialog
+            for dialog in self._dirty_large.values()
+            if user_number in dialog.marked  # type: ignore[operator]  # while dirty
+        ]
+        return [*self._dirty_of.get(user_number, {}).values(), *large]
+
+    def _mark_dirty(self, dialog: DialogState, people: BitMap) -> None:
+        """people: who is in it, or was when something happened that is not stored."""
+        if dialog.marked is not None:
+            people = people | dialog.marked
+            self._mark_clean(dialog)
+        dialog.marked = people
+        if len(people) > _INDEXED_MEMBERS_MAX:
             self._dirty_large[dialog.number] = dialog
             return
-        for user in dialog.members:
+        for user in people:
             self._dirty_of.setdefault(user, {})[dialog.number] = dialog
 
     def _mark_clean(self, dialog: DialogState) -> None:
-        """A change of members has to stand between this and `_mark_dirty`."""
-        if len(dialog.members) > _INDEXED_MEMBERS_MAX:
+        people, dialog.marked = dialog.marked, None
+        assert people is not None
+        if len(people) > _INDEXED_MEMBERS_MAX:
             del self._dirty_large[dialog.number]
             return
-        for user in dialog.members:
+        for user in people:
             dirty = self._dirty_of[user]
             del dirty[dialog.number]
             if not dirty:
@@ -237,26 +311,45 @@ class MessagingState:
         seq = dialog.last_seq = dialog.last_seq + 1
         count = dialog.message_count = dialog.message_count + 1
         member.read_seq, member.read_ordinal, member.read_at_ms = seq, count, at_ms
+        member.delivered_seq, member.sent_ms = seq, at_ms
+        member.mentions = None
+        member.changed_position = position
         client_id = record.client_id
         if client_id is not None:
             member.recent[client_id] = seq
             time_ms = int.from_bytes(client_id[:6], "big")
             if time_ms > member.client_ms:
                 member.client_ms = time_ms
-        message = Message(
-            message_id(at_ms, dialog.number, seq),
-            dialog.id,
-            seq,
-            self._user_text(record.sender_id),
-            record.type,
-            record.content,
-            rfc3339(at_ms),
-            UNSET if record.reply_to_id is None else record.reply_to_id,
-            record.mentions,
-        )
-        dialog.last_message, dialog.last_message_seq = message, seq
+        dialog.last_message_seq = seq
         dialog.active_position = dialog.last_position = position
         dialog.active_ms = at_ms
+        state: MessageState | None = None
+        changes: Changes | None = None
+        if (
+            record.thread_seq
+            or record.forward is not None
+            or record.buttons is not None
+            or record.type == "poll"
+            or dialog.settings.vanish_after_s
+        ):
+            state = _state_of_record(dialog, record, seq, count, position)
+            dialog.set_message(state)
+            message = dialog.message_of(state)
+        else:
+            message = Message(
+                message_id(at_ms, dialog.number, seq),
+                dialog.id,
+                seq,
+                self._user_text(record.sender_id),
+                record.type,
+                record.content,
+                rfc3339(at_ms),
+                UNSET if record.reply_to_id is None else record.reply_to_id,
+                record.mentions,
+            )
+        dialog.last_message = message
+        if record.mention_numbers or record.thread_seq:
+            changes = _changes_beside(dialog, record, seq, state, position)
         return dialog, Entry(
             position,
             dialog.number,
@@ -275,6 +368,10 @@ class MessagingState:
             message,
             record.mention_numbers,
             member.role,
+            None,
+            0,
+            state,
+            changes,
         )
 
     def _apply_read(
@@ -283,13 +380,13 @@ class MessagingState:
         dialog = self._by_number[record.dialog_number]
         member = dialog.member(record.reader)
         assert member is not None
-        member.read_seq = record.read_seq
-        member.read_ordinal = record.read_ordinal
-        member.read_at_ms = record.at_ms
+        member.read_up_to(record.read_seq, record.read_ordinal, record.at_ms)
+        member.changed_position = position
         seq = 0
-        if not dialog.is_large:
-            seq = dialog.last_seq = dialog.last_seq + 1
-            dialog.last_position = position
+        if dialog.is_large:
+            member.own_position = position
+        else:
+            seq = dialog.next_event(position)
         event = MessageRead(
             dialog.id,
             self._user_text(record.reader_id),
@@ -298,7 +395,9 @@ class MessagingState:
             rfc3339(record.at_ms),
             seq or UNSET,
         )
-        unread = dialog.message_count - record.read_ordinal
+        changes = None
+        if member.mentions is not None:
+            changes = Changes(members=(member.row(dialog.number, record.reader),))
         return dialog, Entry(
             position,
             dialog.number,
@@ -314,9 +413,13 @@ class MessagingState:
             None,
             event,
             dialog.members if seq else None,
-            ReadState(dialog.id, record.read_seq, unread),
+            ReadState(dialog.id, record.read_seq, dialog.unread(member)),
             (),
             member.role,
+            None,
+            0 if seq else position,
+            None,
+            changes,
         )
 
     def _apply_dialog(
@@ -337,6 +440,7 @@ class MessagingState:
             active_position=position,
             active_ms=record.at_ms,
             last_position=position,
+            settings=record.settings,
         )
         dialog = DialogState(row)
         dialog.flushed_seq = 0
@@ -344,7 +448,11 @@ class MessagingState:
         role = MEMBER if record.type == "user" else OWNER
         dialog.by_number[record.creator] = Member(role)
         self._add(dialog)
-        view = dialog.view(None)
+        maker = dialog.by_number[record.creator]
+        changes = None
+        if role != MEMBER:  # the event says what everybody else is
+            alone = BitMap((record.creator,))
+            changes = Changes(told=((alone, dialog.own_state(maker)),))
         return dialog, Entry(
             position,
             position,
@@ -358,10 +466,85 @@ class MessagingState:
             0,
             -1,
             None,
-            DialogCreated(dialog.id, 1, view),
+            DialogCreated(dialog.id, 1, dialog.view(None)),
             dialog.members,
-            view,
+            dialog.view(maker),
             (),
             role,
             row,
+            changes=changes,
         )
+
+
+def _state_of_record(
+    dialog: DialogState, record: MessageRecord, seq: int, ordinal: int, position: int
+) -> MessageState:
+    """Of a message that has more than what it says."""
+    vanish_after_s = dialog.settings.vanish_after_s
+    thread_id: str | UnsetType = UNSET
+    if record.thread_seq:
+        root = dialog.message_state(record.thread_seq)
+        assert root is not None
+        thread_id = root.id
+    body = MessageBody(
+        type=record.type,
+        content=record.content,
+        reply_to_id=UNSET if record.reply_to_id is None else record.reply_to_id,
+        mentions=record.mentions,
+        mentioned=record.mention_numbers,
+        thread_id=thread_id,
+        forward=UNSET
+        if record.forward is None
+        else msgspec.convert(record.forward, Forward),
+        buttons=UNSET
+        if record.buttons is None
+        else msgspec.convert(record.buttons, Buttons),
+    )
+    return MessageState(
+        dialog_number=dialog.number,
+        seq=seq,
+        ordinal=ordinal,
+        at_ms=record.at_ms,
+        sender=record.sender,
+        sender_id=record.sender_id,
+        body=body,
+        thread_seq=record.thread_seq,
+        expires_ms=record.at_ms + 1_000 * vanish_after_s if vanish_after_s else 0,
+        position=position,
+    )
+
+
+def _changes_beside(
+    dialog: DialogState,
+    record: MessageRecord,
+    seq: int,
+    state: MessageState | None,
+    position: int,
+) -> Changes:
+    """Who is mentioned, and the message whose thread it is in."""
+    others = [n for n in record.mention_numbers if n != record.sender]
+    rows = apply_messages.mention(dialog, seq, others, position)
+    roots: tuple[MessageState, ...] = ()
+    if record.thread_seq:
+        assert state is not None
+        root = apply_messages.in_thread(dialog, record.thread_seq, state, position)
+        roots = (root,)
+    return Changes(messages=roots, members=tuple(rows))
+
+
+_APPLY: Final[dict[type, Callable[[DialogState, Any, int], Entry]]] = {
+    EditRecord: apply_messages.edit,
+    DeleteRecord: apply_messages.delete,
+    ReactRecord: apply_messages.react,
+    PinRecord: apply_messages.pin,
+    VoteRecord: apply_messages.vote,
+    AddRecord: apply_members.add,
+    RemoveRecord: apply_members.remove,
+    RoleRecord: apply_members.change_role,
+    ProfileRecord: apply_members.change_profile,
+    DropRecord: apply_members.drop,
+    BanRecord: apply_members.change_banned,
+    OwnRecord: apply_members.keep,
+    DeliverRecord: apply_members.deliver,
+    RestrictRecord: apply_members.restrict,
+}

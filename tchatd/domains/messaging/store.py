@@ -16,14 +16,30 @@ from tchatd.domains.messaging.records import Record
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.deferred import Deferred
 
+OWN: Final = 0
+"""No event of the log: what a member keeps for themselves."""
 DIALOG_CREATED: Final = 1
 MESSAGE_NEW: Final = 2
 MESSAGE_READ: Final = 3
+MESSAGE_EDITED: Final = 4
+MESSAGE_DELETED: Final = 5
+REACTION_ADDED: Final = 6
+REACTION_REMOVED: Final = 7
+MESSAGE_PINNED: Final = 8
+MESSAGE_UNPINNED: Final = 9
+POLL_VOTED: Final = 10
+MEMBER_ADDED: Final = 11
+MEMBER_REMOVED: Final = 12
+MEMBER_ROLE: Final = 13
+DIALOG_UPDATED: Final = 14
+DIALOG_DELETED: Final = 15
 
 ROLES: Final = ("member", "owner", "admin", "guest")
 """A role is stored as its index here; most members are 0."""
 MEMBER: Final = 0
 OWNER: Final = 1
+ADMIN: Final = 2
+GUEST: Final = 3
 TYPES: Final = ("user", "group", "channel", "business")
 """A dialog's type is stored as its index here."""
 
@@ -35,6 +51,9 @@ class EventRow(Struct, frozen=True, gc=False):
         many messages are read.
     actor, actor_id: user number and 16-byte id of who did it. body: JSON of what else
     the event says (see rows.py). client_id: 16 bytes.
+    Of a message, which is stored as it is now: changed: what became of it since it was
+    sent, MessagePack (message_state.py), None for nothing; thread_seq: of the message
+    whose thread it is in, or 0; expires_ms: when it is to vanish, or 0.
     """
 
     dialog_number: int
@@ -47,6 +66,9 @@ class EventRow(Struct, frozen=True, gc=False):
     actor_id: bytes
     body: str
     client_id: bytes | None = None
+    changed: bytes | None = None
+    thread_seq: int = 0
+    expires_ms: int = 0
 
 
 class DialogRow(Struct, frozen=True, gc=False):
@@ -55,6 +77,10 @@ class DialogRow(Struct, frozen=True, gc=False):
     members: Roaring bitmap of user numbers; participants: 16-byte ids of the first
     100, in the bitmap's order. active_position, active_ms: of its creation or latest
     message. last_position: of its latest event. last_message: its row, if any.
+    settings: as stored (settings.py). pins: ids of the pinned messages, the latest
+    last. deleted: Roaring bitmap of the seqs of deleted messages; banned: of user
+    numbers; None for nobody and nothing. is_dropped: deleted for everyone; its members
+    are none, their rows stay as they were.
     """
 
     number: int
@@ -72,10 +98,24 @@ class DialogRow(Struct, frozen=True, gc=False):
     active_ms: int
     last_position: int
     last_message: EventRow | None = None
+    settings: bytes | None = None
+    pins: tuple[str, ...] = ()
+    deleted: bytes | None = None
+    banned: bytes | None = None
+    is_dropped: bool = False
 
 
 class MemberRow(Struct, frozen=True, gc=False):
-    """A member's snapshot. client_ms: the latest time in their client_ids; or -1."""
+    """A member's snapshot, also of one who has left.
+
+    client_ms: the latest time in their client_ids; or -1. delivered_seq: everything up
+    to it, and up to read_seq, has arrived at one of their devices. sent_ms: of their
+    latest message. joined_*: of the event by which they came, 0 if at the creation.
+    left_*: of the event by which they went, 0 while they are in. own_position: of the
+    latest record that changed what is theirs alone (OwnState). mentions: Roaring bitmap
+    of the seqs after read_seq that mention them, or None; those of deleted messages may
+    be in it. extra: MemberExtra, MessagePack (member.py), or None.
+    """
 
     dialog_number: int
     user_number: int
@@ -84,31 +124,69 @@ class MemberRow(Struct, frozen=True, gc=False):
     read_ordinal: int = 0
     read_at_ms: int = 0
     client_ms: int = -1
+    delivered_seq: int = 0
+    sent_ms: int = 0
+    joined_seq: int = 0
+    joined_position: int = 0
+    left_seq: int = 0
+    left_position: int = 0
+    own_position: int = 0
+    mentions: bytes | None = None
+    extra: bytes | None = None
+
+
+class CursorRow(Struct, frozen=True, gc=False):
+    """What reading or sending moves of a MemberRow; both clear `mentions`, which are
+    written whole where some are left. sent_ms: 0 leaves it. own_position: 0 leaves it.
+    delivered_seq becomes at least read_seq."""
+
+    dialog_number: int
+    user_number: int
+    read_seq: int
+    read_ordinal: int
+    read_at_ms: int
+    client_ms: int
+    sent_ms: int = 0
+    own_position: int = 0
 
 
 class Wants(Struct):
     """What is missing in memory; asked for in one round trip.
 
     ids: 16-byte ids of dialogs. numbers: of dialogs. members: (dialog number, user
-    number). sent: (dialog number, sender, client_id). A dialog of up to 100 members
-    comes with all of its members.
+    number). sent: (dialog number, sender, client_id). messages: (dialog number, seq).
+    whole: numbers of dialogs of which all members are wanted. A dialog of up to 100
+    members comes with all of its members anyway.
     """
 
     ids: set[bytes] = field(default_factory=set)
     numbers: set[int] = field(default_factory=set)
     members: set[tuple[int, int]] = field(default_factory=set)
     sent: set[tuple[int, int, bytes]] = field(default_factory=set)
+    messages: set[tuple[int, int]] = field(default_factory=set)
+    whole: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.ids) + len(self.numbers) + len(self.members) + len(self.sent)
+        return (
+            len(self.ids)
+            + len(self.numbers)
+            + len(self.members)
+            + len(self.sent)
+            + len(self.messages)
+            + len(self.whole)
+        )
 
 
 class Found(Struct):
-    """sent: the `message.new` rows of the client_ids that are known."""
+    """sent: the `message.new` rows of the client_ids that are known. messages: those
+    `message.new` rows that were asked for by seq. whole: dialogs all of whose members,
+    now, are in `members`; those who have left may be, too."""
 
     dialogs: list[DialogRow]
     members: list[MemberRow]
     sent: list[EventRow]
+    messages: list[EventRow] = field(default_factory=list)
+    whole: set[int] = field(default_factory=set)
 
 
 class EventColumns(Struct):
@@ -124,6 +202,19 @@ class EventColumns(Struct):
     actor_id: list[bytes] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
     client_id: list[bytes | None] = field(default_factory=list)
+    changed: list[bytes | None] = field(default_factory=list)
+    thread_seq: list[int] = field(default_factory=list)
+    expires_ms: list[int] = field(default_factory=list)
+
+
+class MessageUpdate(Struct, frozen=True, gc=False):
+    """A message that is stored is this from now on."""
+
+    dialog_number: int
+    seq: int
+    body: str
+    changed: bytes | None
+    expires_ms: int
 
 
 class DialogChange(Struct, frozen=True, gc=False):
@@ -141,11 +232,33 @@ class DialogChange(Struct, frozen=True, gc=False):
     last_position: int
 
 
+class DialogProfile(Struct, frozen=True, gc=False):
+    """What changes rarely of a dialog's snapshot, whole; see DialogRow."""
+
+    number: int
+    name: str | None
+    avatar: str | None
+    members: bytes
+    participants: bytes
+    settings: bytes | None
+    pins: tuple[str, ...]
+    deleted: bytes | None
+    banned: bytes | None
+    is_dropped: bool
+
+
 class FlushBatch(Struct):
     """What the records in (previous_position, position] changed.
 
-    created: dialogs new in it, as created; `changes` and `members` come after.
-    members: whole rows. Of a new dialog `memberships` has who joins with which role.
+    events: new in the log, messages as the batch leaves them. updates: of messages that
+        were stored before the batch.
+    created: dialogs new in it, as created; everything else comes after.
+    memberships: of a new dialog (number, user, role) of who is in it from its creation,
+        unless the row is in `members`.
+    changes: of each dialog with an event at most one; profiles likewise, and only of
+        dialogs in `changes`.
+    members: whole rows, new or not; cursors: of rows that are there, none of which is
+        in `members`; both may be of a new dialog's members.
     """
 
     previous_position: int
@@ -155,6 +268,9 @@ class FlushBatch(Struct):
     memberships: list[tuple[int, int, int]]
     changes: list[DialogChange]
     members: list[MemberRow]
+    cursors: list[CursorRow] = field(default_factory=list)
+    profiles: list[DialogProfile] = field(default_factory=list)
+    updates: list[MessageUpdate] = field(default_factory=list)
 
 
 class ListedDialog(Struct, frozen=True, gc=False):
@@ -163,12 +279,18 @@ class ListedDialog(Struct, frozen=True, gc=False):
 
 
 class ChangedDialog(Struct, frozen=True, gc=False):
-    """floor_seq, last_seq: of its last events up to the two positions asked about."""
+    """A dialog of a user, or one that the user has left since.
+
+    floor_seq, last_seq: of its last events up to the two positions asked about; of one
+    that was left, last_seq is at most the event by which they went. member: the user's
+    row.
+    """
 
     number: int
     id: bytes
     floor_seq: int
     last_seq: int
+    member: MemberRow
 
 
 class DialogStore(Protocol):
@@ -216,7 +338,7 @@ class DialogStore(Protocol):
         offset: int,
         limit: int,
     ) -> tuple[list[ListedDialog], int]:
-        """Dialogs of a user by active_position, descending, and how many in all.
+        """Dialogs a user is in by active_position, descending, and how many in all.
 
         without: numbers to leave out, also of the count. before: only with a lower
         active_position (the count is of all).
@@ -232,8 +354,10 @@ class DialogStore(Protocol):
         from_number: int,
         limit: int,
     ) -> list[ChangedDialog]:
-        """Dialogs of a user with an event after `after_position`, by number, from
-        `from_number` on; those whose events are all after `until_position`, too."""
+        """By number, from `from_number` on, dialogs of a user with an event after
+        `after_position` (those whose events are all after `until_position`, too) or
+        with own_position after it; dialogs that the user has left or that were
+        dropped, if that was after it."""
         ...
 
     async def ranges(
@@ -242,15 +366,36 @@ class DialogStore(Protocol):
         """Events of many (number, after, until seq), by number and seq."""
         ...
 
+    async def thread_before(
+        self, number: int, thread_seq: int, seq: int, limit: int
+    ) -> list[EventRow]:
+        """Messages of a thread with a lower seq, descending."""
+        ...
+
+    async def members_of(self, number: int, users: Sequence[int]) -> list[MemberRow]:
+        """The rows of these, in no order; who has none has the default one."""
+        ...
+
+    async def in_role(self, number: int, roles: Sequence[int]) -> list[MemberRow]:
+        """Members, not gone, with one of these roles (none of them the default)."""
+        ...
+
+    async def expired(self, now_ms: int, limit: int) -> list[tuple[int, int]]:
+        """(dialog number, seq) of messages whose time is over, the oldest first; those
+        deleted already are not among them."""
+        ...
+
 
 class StoreDiverged(Exception):
     """Something else wrote to the store: the process must stop, an operator look."""
 
 
 class UserDirectory(Protocol):
-    """Users by id; those who do not exist are left out of the answer."""
+    """Users by id and back; those who do not exist are left out of the answer."""
 
     async def numbers_of(self, ids: Sequence[UUID]) -> Mapping[UUID, int]: ...
+
+    async def ids_of(self, numbers: Sequence[int]) -> Mapping[int, UUID]: ...
 
 
 class Hub(Protocol):
@@ -306,6 +451,8 @@ class CommandLog(Protocol):
         ids: Iterable[bytes] = (),
         numbers: Iterable[int] = (),
         members: Iterable[tuple[int, int]] = (),
+        messages: Iterable[tuple[int, int]] = (),
+        whole: Iterable[int] = (),
     ) -> bool:
         """Bring into state what exists of these; one query for all who wait.
 

@@ -22,8 +22,15 @@ import msgspec
 from msgspec import UNSET, Meta, Struct
 
 from tchatd.domains.messaging.dialog import Entry
+from tchatd.domains.messaging.events import (
+    Event,
+    SyncPage,
+)
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.models import DIALOGS_PAGE_MAX, Event, Sync, SyncPage
+from tchatd.domains.messaging.models import (
+    DIALOGS_PAGE_MAX,
+    Sync,
+)
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.rows import event_of
 from tchatd.domains.messaging.state import MessagingState

@@ -10,12 +10,14 @@ from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
     ChangedDialog,
+    CursorRow,
     DialogRow,
     EventRow,
     FlushBatch,
     Found,
     ListedDialog,
     MemberRow,
+    MessageUpdate,
     StoreDiverged,
     Wants,
 )
@@ -72,9 +74,49 @@ class MemoryDialogStore:
                 ),
             )
         for member in batch.members:
-            assert (member.dialog_number, member.user_number) in self.members
             self.members[member.dialog_number, member.user_number] = member
+        for cursor in batch.cursors:
+            self._move(cursor)
+        for profile in batch.profiles:
+            row = self.dialogs[profile.number]
+            self.dialogs[profile.number] = structs.replace(
+                row, **structs.asdict(profile)
+            )
+        for update in batch.updates:
+            self._update(update)
         self._position = batch.position
+
+    def _move(self, cursor: CursorRow) -> None:
+        key = cursor.dialog_number, cursor.user_number
+        row = self.members[key]
+        self.members[key] = structs.replace(
+            row,
+            read_seq=cursor.read_seq,
+            read_ordinal=cursor.read_ordinal,
+            read_at_ms=cursor.read_at_ms,
+            client_ms=cursor.client_ms,
+            delivered_seq=max(row.delivered_seq, cursor.read_seq),
+            sent_ms=max(row.sent_ms, cursor.sent_ms),
+            own_position=max(row.own_position, cursor.own_position),
+            mentions=None,
+        )
+
+    def _update(self, update: MessageUpdate) -> None:
+        log = self.log[update.dialog_number]
+        row = log[update.seq - 1]
+        assert row.kind == MESSAGE_NEW
+        new = log[update.seq - 1] = structs.replace(
+            row,
+            body=update.body,
+            changed=update.changed,
+            expires_ms=update.expires_ms,
+        )
+        if row.client_id is not None:
+            self._sent[row.dialog_number, row.actor, row.client_id] = new
+        dialog = self.dialogs[update.dialog_number]
+        last = dialog.last_message
+        if last is not None and last.seq == update.seq:
+            self.dialogs[dialog.number] = structs.replace(dialog, last_message=new)
 
     async def load(self, wants: Wants) -> Found:
         numbers = wants.numbers | {
@@ -87,8 +129,17 @@ class MemoryDialogStore:
             if len(people) <= MEMBERS_SHOWN_MAX:
                 keys.update((dialog.number, user) for user in people)
         members = [self.members[key] for key in sorted(keys) if key in self.members]
+        for number in wants.whole:
+            people = BitMap.deserialize(self.dialogs[number].members)
+            members += [self.members[number, user] for user in people]
         sent = [self._sent[key] for key in wants.sent if key in self._sent]
-        return Found(dialogs, members, sent)
+        messages = [
+            row
+            for number, seq in sorted(wants.messages)
+            for row in self.log.get(number, [])[seq - 1 : seq]
+            if row.kind == MESSAGE_NEW
+        ]
+        return Found(dialogs, members, sent, messages, set(wants.whole))
 
     async def events(
         self, number: int, after: int, until: int, limit: int
@@ -120,6 +171,8 @@ class MemoryDialogStore:
             ListedDialog(self.dialogs[number], member)
             for (number, user), member in self.members.items()
             if user == user_number
+            and not member.left_seq
+            and not self.dialogs[number].is_dropped
             and number not in without
             and type in (None, self.dialogs[number].type)
         ]
@@ -140,18 +193,19 @@ class MemoryDialogStore:
         from_number: int,
         limit: int,
     ) -> list[ChangedDialog]:
-        found = [
-            ChangedDialog(
-                row.number,
-                row.id,
-                sum(event.position <= after_position for event in self.log[row.number]),
-                sum(event.position <= until_position for event in self.log[row.number]),
-            )
-            for row in self.dialogs.values()
-            if (row.number, user_number) in self.members
-            and row.number >= from_number
-            and row.last_position > after_position
-        ]
+        found = []
+        for (number, user), member in self.members.items():
+            row, log = self.dialogs[number], self.log[number]
+            if user != user_number or number < from_number:
+                continue
+            if row.last_position <= after_position >= member.own_position:
+                continue
+            if member.left_seq and member.left_position <= after_position:
+                continue
+            log = log[: member.left_seq or None]
+            floor = sum(event.position <= after_position for event in log)
+            last = sum(event.position <= until_position for event in log)
+            found.append(ChangedDialog(number, row.id, floor, last, member))
         return sorted(found, key=lambda changed: changed.number)[:limit]
 
     async def ranges(
@@ -163,6 +217,33 @@ class MemoryDialogStore:
             for event in self.log[number][after:until]
             if event.position <= until_position
         ]
+
+    async def thread_before(
+        self, number: int, thread_seq: int, seq: int, limit: int
+    ) -> list[EventRow]:
+        log = reversed(self.log.get(number, [])[: max(0, seq - 1)])
+        return [row for row in log if row.thread_seq == thread_seq][:limit]
+
+    async def members_of(self, number: int, users: Sequence[int]) -> list[MemberRow]:
+        keys = [(number, user) for user in users]
+        return [self.members[key] for key in keys if key in self.members]
+
+    async def in_role(self, number: int, roles: Sequence[int]) -> list[MemberRow]:
+        assert 0 not in roles
+        return [
+            row
+            for (of, _), row in sorted(self.members.items())
+            if of == number and row.role in roles and not row.left_seq
+        ]
+
+    async def expired(self, now_ms: int, limit: int) -> list[tuple[int, int]]:
+        due = sorted(
+            (row.expires_ms, row.dialog_number, row.seq)
+            for log in self.log.values()
+            for row in log
+            if 0 < row.expires_ms <= now_ms
+        )
+        return [(number, seq) for _, number, seq in due[:limit]]
 
 
 def _messages(rows: Iterable[EventRow], limit: int) -> list[EventRow]:
@@ -184,6 +265,9 @@ def _rows(batch: FlushBatch) -> list[EventRow]:
             e.actor_id,
             e.body,
             e.client_id,
+            e.changed,
+            e.thread_seq,
+            e.expires_ms,
             strict=True,
         )
     ]

@@ -8,22 +8,27 @@ journal's position from the one it expects; if it is not there, nothing else hap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
     ChangedDialog,
+    CursorRow,
+    DialogChange,
+    DialogProfile,
     DialogRow,
+    EventColumns,
     EventRow,
     FlushBatch,
     Found,
     ListedDialog,
     MemberRow,
+    MessageUpdate,
     StoreDiverged,
     Wants,
 )
@@ -36,73 +41,177 @@ Row = tuple[Any, ...]
 
 _EVENT: Final = (
     "e.dialog_number, e.seq, e.kind, e.position, e.at_ms, e.ordinal, e.actor,"
-    " e.actor_id, e.body, e.client_id"
+    " e.actor_id, e.body, e.client_id, e.changed, e.thread_seq, e.expires_ms"
 )
 _DIALOG: Final = (
     "d.number, d.id, d.type, d.name, d.avatar, d.creator, d.created_ms, d.members,"
     " d.participants, d.last_seq, d.message_count, d.active_position, d.active_ms,"
-    " d.last_position"
+    " d.last_position, d.settings, d.pins, d.deleted, d.banned, d.is_dropped"
 )
-_DIALOG_COLUMNS: Final = 14
-_EVENT_COLUMNS: Final = 10
-_MEMBER: Final = (
-    "m.dialog_number, m.user_number, m.role, m.read_seq, m.read_ordinal, m.read_at_ms,"
-    " m.client_ms"
+_DIALOG_COLUMNS: Final = 19
+_EVENT_COLUMNS: Final = 13
+_MEMBER_TYPES: Final = {
+    "dialog_number": "bigint",
+    "user_number": "integer",
+    "role": "smallint",
+    "read_seq": "integer",
+    "read_ordinal": "integer",
+    "read_at_ms": "bigint",
+    "client_ms": "bigint",
+    "delivered_seq": "integer",
+    "sent_ms": "bigint",
+    "joined_seq": "integer",
+    "joined_position": "bigint",
+    "left_seq": "integer",
+    "left_position": "bigint",
+    "own_position": "bigint",
+    "mentions": "bytea",
+    "extra": "bytea",
+}
+"""Of MemberRow's fields, in their order."""
+_MEMBER: Final = ", ".join(f"m.{name}" for name in _MEMBER_TYPES)
+_MEMBER_COLUMNS: Final = len(_MEMBER_TYPES)
+_PROFILE_TYPES: Final = {
+    "name": "text",
+    "avatar": "text",
+    "members": "bytea",
+    "participants": "bytea",
+    "settings": "bytea",
+    "pins": "text",
+    "deleted": "bytea",
+    "banned": "bytea",
+    "is_dropped": "boolean",
+}
+_PIN_SEPARATOR: Final = ","
+assert tuple(_MEMBER_TYPES) == MemberRow.__struct_fields__
+assert ("number", *_PROFILE_TYPES) == DialogProfile.__struct_fields__
+
+
+def _arrays(prefix: str, types: Mapping[str, str]) -> str:
+    return ", ".join(f"%({prefix}_{name})b::{type}[]" for name, type in types.items())
+
+
+_CHANGE_TYPES: Final = {
+    "number": "bigint",
+    "last_seq": "integer",
+    "message_count": "integer",
+    "last_message_seq": "integer",
+    "active_position": "bigint",
+    "active_ms": "bigint",
+    "last_position": "bigint",
+}
+_CREATED_TYPES: Final = {
+    "number": "bigint",
+    "id": "uuid",
+    "type": "smallint",
+    "creator": "integer",
+    "created_ms": "bigint",
+    **{name: type for name, type in _CHANGE_TYPES.items() if name != "number"},
+    **_PROFILE_TYPES,
+}
+_CURSOR_TYPES: Final = {
+    "dialog_number": "bigint",
+    "user_number": "integer",
+    "read_seq": "integer",
+    "read_ordinal": "integer",
+    "read_at_ms": "bigint",
+    "client_ms": "bigint",
+    "sent_ms": "bigint",
+    "own_position": "bigint",
+}
+_EVENT_TYPES: Final = {
+    "dialog_number": "bigint",
+    "seq": "integer",
+    "kind": "smallint",
+    "position": "bigint",
+    "at_ms": "bigint",
+    "ordinal": "integer",
+    "actor": "integer",
+    "actor_id": "bytea",
+    "body": "text",
+    "client_id": "bytea",
+    "changed": "bytea",
+    "thread_seq": "integer",
+    "expires_ms": "bigint",
+}
+_UPDATE_TYPES: Final = {
+    "dialog_number": "bigint",
+    "seq": "integer",
+    "body": "text",
+    "changed": "bytea",
+    "expires_ms": "bigint",
+}
+assert tuple(_CHANGE_TYPES) == DialogChange.__struct_fields__
+assert tuple(_CURSOR_TYPES) == CursorRow.__struct_fields__
+assert tuple(_EVENT_TYPES) == EventColumns.__struct_fields__
+assert tuple(_UPDATE_TYPES) == MessageUpdate.__struct_fields__
+
+
+def _pins_of(value: str) -> str:
+    """An array in an array is of one length in SQL; so a list travels as a text."""
+    return f"coalesce(string_to_array(nullif({value}, ''), '{_PIN_SEPARATOR}'), '{{}}')"
+
+
+def _columns(table: str, types: Mapping[str, str]) -> str:
+    return ", ".join(
+        _pins_of(f"{table}.pins") if name == "pins" else f"{table}.{name}"
+        for name in types
+    )
+
+
+_MOVES: Final = """last_seq = c.last_seq, message_count = c.message_count,
+        last_message_seq = greatest(d.last_message_seq, c.last_message_seq),
+        active_position = greatest(d.active_position, c.active_position),
+        active_ms = greatest(d.active_ms, c.active_ms),
+        last_position = c.last_position"""
+_SETS: Final = ", ".join(
+    f"{name} = {_pins_of('c.pins') if name == 'pins' else f'c.{name}'}"
+    for name in _PROFILE_TYPES
 )
 _LAST_MESSAGE: Final = f"""LEFT JOIN events e ON e.dialog_number = d.number
     AND e.seq = d.last_message_seq AND e.kind = {MESSAGE_NEW}"""
 
-_FLUSH: Final = """
+_FLUSH: Final = f"""
 WITH moved AS (
     UPDATE journal_positions SET position = %(position)s
     WHERE journal = %(journal)s AND position = %(previous_position)s RETURNING 1
 ), created AS (
-    INSERT INTO dialogs (number, id, type, name, avatar, creator, created_ms, members,
-        participants, last_seq, message_count, active_position, active_ms,
-        last_position, last_message_seq)
-    SELECT * FROM unnest(%(d_number)b::bigint[], %(d_id)b::uuid[],
-        %(d_type)b::smallint[], %(d_name)b::text[], %(d_avatar)b::text[],
-        %(d_creator)b::integer[], %(d_created_ms)b::bigint[], %(d_members)b::bytea[],
-        %(d_participants)b::bytea[], %(d_last_seq)b::integer[],
-        %(d_message_count)b::integer[], %(d_active_position)b::bigint[],
-        %(d_active_ms)b::bigint[], %(d_last_position)b::bigint[],
-        %(d_last_message_seq)b::integer[])
-    WHERE EXISTS (SELECT FROM moved)
-), joined AS (
-    INSERT INTO members (dialog_number, user_number, role, read_seq, read_ordinal,
-        read_at_ms, client_ms)
-    SELECT * FROM unnest(%(j_dialog)b::bigint[], %(j_user)b::integer[],
-        %(j_role)b::smallint[], %(j_read_seq)b::integer[],
-        %(j_read_ordinal)b::integer[], %(j_read_at_ms)b::bigint[],
-        %(j_client_ms)b::bigint[])
+    INSERT INTO dialogs ({", ".join(_CREATED_TYPES)})
+    SELECT {_columns("c", _CREATED_TYPES)}
+    FROM unnest({_arrays("d", _CREATED_TYPES)}) AS c ({", ".join(_CREATED_TYPES)})
     WHERE EXISTS (SELECT FROM moved)
 ), changed AS (
-    UPDATE dialogs d SET last_seq = c.last_seq, message_count = c.message_count,
-        last_message_seq = greatest(d.last_message_seq, c.last_message_seq),
-        active_position = greatest(d.active_position, c.active_position),
-        active_ms = greatest(d.active_ms, c.active_ms), last_position = c.last_position
-    FROM unnest(%(c_number)b::bigint[], %(c_last_seq)b::integer[],
-        %(c_message_count)b::integer[], %(c_last_message_seq)b::integer[],
-        %(c_active_position)b::bigint[], %(c_active_ms)b::bigint[],
-        %(c_last_position)b::bigint[]) AS c (number, last_seq, message_count,
-        last_message_seq, active_position, active_ms, last_position)
+    UPDATE dialogs d SET {_MOVES}
+    FROM unnest({_arrays("c", _CHANGE_TYPES)}) AS c ({", ".join(_CHANGE_TYPES)})
     WHERE d.number = c.number AND EXISTS (SELECT FROM moved)
+), profiled AS (
+    UPDATE dialogs d SET {_MOVES}, {_SETS}
+    FROM unnest({_arrays("p", _CHANGE_TYPES | _PROFILE_TYPES)})
+        AS c ({", ".join(_CHANGE_TYPES | _PROFILE_TYPES)})
+    WHERE d.number = c.number AND EXISTS (SELECT FROM moved)
+), joined AS (
+    INSERT INTO members ({", ".join(_MEMBER_TYPES)})
+    SELECT * FROM unnest({_arrays("j", _MEMBER_TYPES)})
+    WHERE EXISTS (SELECT FROM moved)
+    ON CONFLICT (user_number, dialog_number) DO UPDATE SET
+        {", ".join(f"{n} = excluded.{n}" for n in list(_MEMBER_TYPES)[2:])}
 ), moved_cursors AS (
     UPDATE members m SET read_seq = c.read_seq, read_ordinal = c.read_ordinal,
-        read_at_ms = c.read_at_ms, client_ms = c.client_ms
-    FROM unnest(%(m_dialog)b::bigint[], %(m_user)b::integer[],
-        %(m_read_seq)b::integer[], %(m_read_ordinal)b::integer[],
-        %(m_read_at_ms)b::bigint[], %(m_client_ms)b::bigint[]) AS c (dialog_number,
-        user_number, read_seq, read_ordinal, read_at_ms, client_ms)
+        read_at_ms = c.read_at_ms, client_ms = c.client_ms, mentions = NULL,
+        delivered_seq = greatest(m.delivered_seq, c.read_seq),
+        sent_ms = greatest(m.sent_ms, c.sent_ms),
+        own_position = greatest(m.own_position, c.own_position)
+    FROM unnest({_arrays("m", _CURSOR_TYPES)}) AS c ({", ".join(_CURSOR_TYPES)})
     WHERE m.user_number = c.user_number AND m.dialog_number = c.dialog_number
         AND EXISTS (SELECT FROM moved)
+), updated AS (
+    UPDATE events e SET body = c.body, changed = c.changed, expires_ms = c.expires_ms
+    FROM unnest({_arrays("u", _UPDATE_TYPES)}) AS c ({", ".join(_UPDATE_TYPES)})
+    WHERE e.dialog_number = c.dialog_number AND e.seq = c.seq
+        AND e.kind = {MESSAGE_NEW} AND EXISTS (SELECT FROM moved)
 ), logged AS (
-    INSERT INTO events (dialog_number, seq, kind, position, at_ms, ordinal, actor,
-        actor_id, body, client_id)
-    SELECT * FROM unnest(%(e_dialog)b::bigint[], %(e_seq)b::integer[],
-        %(e_kind)b::smallint[], %(e_position)b::bigint[], %(e_at_ms)b::bigint[],
-        %(e_ordinal)b::integer[], %(e_actor)b::integer[], %(e_actor_id)b::bytea[],
-        %(e_body)b::text[], %(e_client_id)b::bytea[])
+    INSERT INTO events ({", ".join(_EVENT_TYPES)})
+    SELECT * FROM unnest({_arrays("e", _EVENT_TYPES)})
     WHERE EXISTS (SELECT FROM moved)
 )
 SELECT count(*) FROM moved
@@ -161,8 +270,11 @@ class PostgresDialogStore:
                 if len(people) <= MEMBERS_SHOWN_MAX:
                     keys.update((dialog.number, user) for user in people)
             members = await _members(connection, keys) if keys else []
+            if wants.whole:
+                members += await _whole(connection, wants.whole)
             sent = await _sent(connection, wants) if wants.sent else []
-        return Found(dialogs, members, sent)
+            messages = await _messages(connection, wants) if wants.messages else []
+        return Found(dialogs, members, sent, messages, set(wants.whole))
 
     async def events(
         self, number: int, after: int, until: int, limit: int
@@ -209,7 +321,7 @@ class PostgresDialogStore:
             f"""WITH mine AS MATERIALIZED (
                 SELECT d.number, d.active_position, {_MEMBER}
                 FROM members m JOIN dialogs d ON d.number = m.dialog_number
-                WHERE m.user_number = %(user)s
+                WHERE m.user_number = %(user)s AND m.left_seq = 0 AND NOT d.is_dropped
                     AND (%(type)s::smallint IS NULL OR d.type = %(type)s)
                     AND d.number <> ALL (%(without)b::bigint[])
             ), page AS (
@@ -232,7 +344,10 @@ class PostgresDialogStore:
         )
         total: int = rows[0][0]
         return [
-            ListedDialog(_dialog(row[8:]), MemberRow(*row[1:8]))
+            ListedDialog(
+                _dialog(row[1 + _MEMBER_COLUMNS :]),
+                MemberRow(*row[1 : 1 + _MEMBER_COLUMNS]),
+            )
             for row in rows
             if row[1] is not None
         ], total
@@ -247,16 +362,18 @@ class PostgresDialogStore:
         limit: int,
     ) -> list[ChangedDialog]:
         rows = await self._pool.fetch(
-            """SELECT number, id, event_seq_at(number, %(after)s, last_seq),
-                CASE WHEN last_position <= %(until)s THEN last_seq
-                ELSE event_seq_at(number, %(until)s, last_seq) END
+            f"""SELECT event_seq_at(number, %(after)s, last),
+                CASE WHEN last_position <= %(until)s AND last = last_seq THEN last_seq
+                ELSE event_seq_at(number, %(until)s, last) END, d_id, {_MEMBER}
             FROM (
-                SELECT d.number, d.id, d.last_seq, d.last_position
+                SELECT d.number, d.id AS d_id, d.last_seq, d.last_position, {_MEMBER},
+                    CASE WHEN m.left_seq > 0 THEN m.left_seq ELSE d.last_seq END AS last
                 FROM members m JOIN dialogs d ON d.number = m.dialog_number
                 WHERE m.user_number = %(user)s AND m.dialog_number >= %(from)s
-                    AND d.last_position > %(after)s
+                    AND (d.last_position > %(after)s OR m.own_position > %(after)s)
+                    AND (m.left_seq = 0 OR m.left_position > %(after)s)
                 ORDER BY m.dialog_number LIMIT %(limit)s
-            ) AS changed ORDER BY number""",
+            ) AS m ORDER BY m.number""",
             {
                 "user": user_number,
                 "after": after_position,
@@ -265,7 +382,10 @@ class PostgresDialogStore:
                 "limit": limit,
             },
         )
-        return [ChangedDialog(n, id.bytes, floor, last) for n, id, floor, last in rows]
+        return [
+            ChangedDialog(row[3], row[2].bytes, row[0], row[1], MemberRow(*row[3:]))
+            for row in rows
+        ]
 
     async def ranges(
         self, ranges: Sequence[tuple[int, int, int]], until_position: int
@@ -280,6 +400,43 @@ class PostgresDialogStore:
             (list(numbers), list(after), list(until), until_position),
         )
         return [EventRow(*row) for row in rows]
+
+    async def thread_before(
+        self, number: int, thread_seq: int, seq: int, limit: int
+    ) -> list[EventRow]:
+        rows = await self._pool.fetch(
+            f"""SELECT {_EVENT} FROM events e WHERE dialog_number = %s
+            AND thread_seq = %s AND thread_seq > 0 AND seq < %s
+            ORDER BY seq DESC LIMIT %s""",
+            (number, thread_seq, seq, limit),
+        )
+        return [EventRow(*row) for row in rows]
+
+    async def members_of(self, number: int, users: Sequence[int]) -> list[MemberRow]:
+        rows = await self._pool.fetch(
+            f"""SELECT {_MEMBER} FROM unnest(%b::integer[]) AS w (user_number)
+            JOIN members m USING (user_number) WHERE m.dialog_number = %s""",
+            (list(users), number),
+        )
+        return [MemberRow(*row) for row in rows]
+
+    async def in_role(self, number: int, roles: Sequence[int]) -> list[MemberRow]:
+        assert 0 not in roles
+        rows = await self._pool.fetch(
+            f"""SELECT {_MEMBER} FROM members m WHERE dialog_number = %s
+            AND role <> 0 AND left_seq = 0 AND role = ANY (%b::smallint[])
+            ORDER BY user_number""",
+            (number, list(roles)),
+        )
+        return [MemberRow(*row) for row in rows]
+
+    async def expired(self, now_ms: int, limit: int) -> list[tuple[int, int]]:
+        rows = await self._pool.fetch(
+            """SELECT dialog_number, seq FROM events
+            WHERE expires_ms > 0 AND expires_ms <= %s ORDER BY expires_ms LIMIT %s""",
+            (now_ms, limit),
+        )
+        return [(number, seq) for number, seq in rows]
 
 
 async def _dialogs(connection: Connection, wants: Wants) -> list[DialogRow]:
@@ -307,6 +464,32 @@ async def _members(
     return [MemberRow(*row) for row in rows]
 
 
+async def _whole(connection: Connection, numbers: set[int]) -> list[MemberRow]:
+    """The index of members is by user, so who they are is asked of the dialog."""
+    found = await connection.fetch(
+        "SELECT number, members FROM dialogs WHERE number = ANY (%b::bigint[])",
+        (sorted(numbers),),
+    )
+    keys = {
+        (number, user)
+        for number, members in found
+        for user in BitMap.deserialize(members)
+    }
+    return await _members(connection, keys) if keys else []
+
+
+async def _messages(connection: Connection, wants: Wants) -> list[EventRow]:
+    numbers, seqs = zip(*sorted(wants.messages), strict=True)
+    rows = await connection.fetch(
+        f"""SELECT {_EVENT} FROM unnest(%b::bigint[], %b::integer[])
+            AS w (dialog_number, seq)
+        JOIN events e ON e.dialog_number = w.dialog_number AND e.seq = w.seq
+            AND e.kind = {MESSAGE_NEW}""",
+        (list(numbers), list(seqs)),
+    )
+    return [EventRow(*row) for row in rows]
+
+
 async def _sent(connection: Connection, wants: Wants) -> list[EventRow]:
     rows = await connection.fetch(
         f"SELECT {_EVENT} FROM events e WHERE client_id = ANY (%b::bytea[])",
@@ -320,70 +503,121 @@ def _dialog(row: Row) -> DialogRow:
     """row: `_DIALOG`, then `_EVENT` of the last message or NULLs."""
     event = row[_DIALOG_COLUMNS : _DIALOG_COLUMNS + _EVENT_COLUMNS]
     last_message = EventRow(*event) if event[0] is not None else None
-    return DialogRow(*(row[0], row[1].bytes, *row[2:_DIALOG_COLUMNS], last_message))
+    columns = list(row[:_DIALOG_COLUMNS])
+    columns[1] = columns[1].bytes
+    columns[15] = tuple(columns[15])
+    return DialogRow(*[*columns[:14], last_message, *columns[14:]])
 
 
 def _flush_parameters(batch: FlushBatch) -> dict[str, Any]:
     """What is new in the batch is inserted as the batch leaves it: one statement does
-    not see its own inserts."""
+    not see its own inserts, and writes a row once."""
     changes = {change.number: change for change in batch.changes}
-    cursors = {(m.dialog_number, m.user_number): m for m in batch.members}
-    created, last_message_seq = [], []
-    for row in batch.created:
-        change = changes.pop(row.number)
-        last_message_seq.append(change.last_message_seq)
-        created.append(
-            structs.replace(
-                row,
-                last_seq=change.last_seq,
-                message_count=change.message_count,
-                active_position=change.active_position,
-                active_ms=change.active_ms,
-                last_position=change.last_position,
-            )
-        )
-    joined = [
-        cursors.pop((number, user), MemberRow(number, user, role))
-        for number, user, role in batch.memberships
+    profiles = {profile.number: profile for profile in batch.profiles}
+    members = {(m.dialog_number, m.user_number): m for m in batch.members}
+    cursors = {(c.dialog_number, c.user_number): c for c in batch.cursors}
+    created = [
+        _created(row, changes.pop(row.number), profiles.pop(row.number, None))
+        for row in batch.created
     ]
-    e = batch.events
+    for number, user, role in batch.memberships:
+        key = number, user
+        if key not in members:
+            row = MemberRow(number, user, role)
+            cursor = cursors.pop(key, None)
+            members[key] = row if cursor is None else _moved(row, cursor)
+    profiled = {number: changes.pop(number) for number in profiles}
     parameters: dict[str, Any] = {
         "previous_position": batch.previous_position,
         "position": batch.position,
-        "d_id": [UUID(bytes=row.id) for row in created],
-        "d_last_message_seq": last_message_seq,
-        "j_dialog": [row.dialog_number for row in joined],
-        "j_user": [row.user_number for row in joined],
-        "j_role": [row.role for row in joined],
-        "m_dialog": [row.dialog_number for row in cursors.values()],
-        "m_user": [row.user_number for row in cursors.values()],
-        "e_dialog": e.dialog_number,
-        "e_seq": e.seq,
-        "e_kind": e.kind,
-        "e_position": e.position,
-        "e_at_ms": e.at_ms,
-        "e_ordinal": e.ordinal,
-        "e_actor": e.actor,
-        "e_actor_id": e.actor_id,
-        "e_body": e.body,
-        "e_client_id": e.client_id,
     }
-    for name in _CREATED_COLUMNS:
-        parameters[f"d_{name}"] = [getattr(row, name) for row in created]
-    for name in ("read_seq", "read_ordinal", "read_at_ms", "client_ms"):
-        parameters[f"j_{name}"] = [getattr(row, name) for row in joined]
-        parameters[f"m_{name}"] = [getattr(row, name) for row in cursors.values()]
-    for name in _CHANGED_COLUMNS:
-        parameters[f"c_{name}"] = [getattr(row, name) for row in changes.values()]
+    _put(parameters, "d", _CREATED_TYPES, created)
+    _put(parameters, "c", _CHANGE_TYPES, changes.values())
+    _put(parameters, "p", _CHANGE_TYPES, profiled.values())
+    _put(parameters, "p", _PROFILE_TYPES, profiles.values())
+    _put(parameters, "j", _MEMBER_TYPES, members.values())
+    _put(parameters, "m", _CURSOR_TYPES, cursors.values())
+    _put(parameters, "u", _UPDATE_TYPES, batch.updates)
+    for name in _EVENT_TYPES:
+        parameters[f"e_{name}"] = getattr(batch.events, name)
     return parameters
 
 
-_CREATED_COLUMNS: Final = (
-    *("number", "type", "name", "avatar", "creator", "created_ms", "members"),
-    *("participants", "last_seq", "message_count", "active_position", "active_ms"),
-    "last_position",
-)
-_CHANGED_COLUMNS: Final = (
-    *("number", "last_seq", "message_count", "last_message_seq"),
-    *("active_position", "active_ms", "last_position"),
-)
+def _put(
+    parameters: dict[str, Any],
+    prefix: str,
+    types: Mapping[str, str],
+    rows: Iterable[Any],
+) -> None:
+    """One array for each field of the rows."""
+    rows = list(rows)
+    for name in types:
+        parameters[f"{prefix}_{name}"] = [getattr(row, name) for row in rows]
+    if "pins" in types:
+        parameters[f"{prefix}_pins"] = [_PIN_SEPARATOR.join(row.pins) for row in rows]
+
+
+class _Created(Struct):
+    """A new dialog's row with what stands beside it in `DialogRow`."""
+
+    number: int
+    id: UUID
+    type: int
+    creator: int
+    created_ms: int
+    last_seq: int
+    message_count: int
+    last_message_seq: int
+    active_position: int
+    active_ms: int
+    last_position: int
+    name: str | None
+    avatar: str | None
+    members: bytes
+    participants: bytes
+    settings: bytes | None
+    pins: tuple[str, ...]
+    deleted: bytes | None
+    banned: bytes | None
+    is_dropped: bool
+
+
+def _created(
+    row: DialogRow, change: DialogChange, profile: DialogProfile | None
+) -> _Created:
+    of = row if profile is None else profile
+    return _Created(
+        number=row.number,
+        id=UUID(bytes=row.id),
+        type=row.type,
+        creator=row.creator,
+        created_ms=row.created_ms,
+        last_seq=change.last_seq,
+        message_count=change.message_count,
+        last_message_seq=change.last_message_seq,
+        active_position=change.active_position or row.active_position,
+        active_ms=change.active_ms or row.active_ms,
+        last_position=change.last_position,
+        name=of.name,
+        avatar=of.avatar,
+        members=of.members,
+        participants=of.participants,
+        settings=of.settings,
+        pins=of.pins,
+        deleted=of.deleted,
+        banned=of.banned,
+        is_dropped=of.is_dropped,
+    )
+
+
+def _moved(row: MemberRow, cursor: CursorRow) -> MemberRow:
+    return structs.replace(
+        row,
+        read_seq=cursor.read_seq,
+        read_ordinal=cursor.read_ordinal,
+        read_at_ms=cursor.read_at_ms,
+        client_ms=cursor.client_ms,
+        delivered_seq=cursor.read_seq,
+        sent_ms=cursor.sent_ms,
+        own_position=cursor.own_position,
+    )

@@ -141,7 +141,7 @@ async def test_a_batch_is_of_its_entries_and_not_of_the_state_ahead() -> None:
         await core.do(3, text(dialog.id))
     assert first.done
     batch = await batch_of(entries, 0)
-    [change], [member] = batch.changes, batch.members
+    [change], [member] = batch.changes, batch.cursors
     assert (batch.position, change.last_seq, change.message_count) == (2, 2, 1)
     assert (member.user_number, member.read_seq, member.read_ordinal) == (2, 2, 1)
     assert batch.memberships == [(1, 1, 1), (1, 2, 0), (1, 3, 0)]
@@ -170,7 +170,7 @@ async def test_a_dialog_and_a_member_are_written_once_a_batch() -> None:
     # A read moves the dialog's seq, not what it is sorted by.
     assert [c.last_message_seq for c in batch.changes] == [6, 6]
     assert [c.active_position for c in batch.changes] == [11, 12]
-    keys = [(m.dialog_number, m.user_number) for m in batch.members]
+    keys = [(m.dialog_number, m.user_number) for m in batch.cursors]
     assert keys == [(1, 1), (2, 1), (2, 3)]
     assert len(batch.events.seq) == 11
 
@@ -186,7 +186,7 @@ async def test_reading_a_large_dialog_moves_a_cursor_and_no_log() -> None:
     await core.flusher.flush()
     batch = store.begun[-1][1]
     assert (batch.events.seq, batch.changes) == ([], [])
-    assert [(m.user_number, m.read_seq) for m in batch.members] == [(2, 2)]
+    assert [(m.user_number, m.read_seq) for m in batch.cursors] == [(2, 2)]
 
 
 async def test_the_journal_is_trimmed_only_after_the_commit() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tchatd.domains.messaging.dialog import DialogState, Member
+from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.identifiers import client_time_ms, uuid_text
+from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.store import DialogRow, MemberRow
 from tchatd.kernel.bitmaps import BitMap
 from tests.support.messaging import client_id, user_id

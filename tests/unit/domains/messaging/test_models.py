@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tchatd.domains.messaging import content as c
+from tchatd.domains.messaging import events as e
 from tchatd.domains.messaging import models as m
 
 URL = "https://f.example/a"
@@ -18,6 +20,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "voice": {"file_url": URL, "duration_ms": 0},
     "file": {"file_url": URL, "name": "x", "size_bytes": 0, "mime_type": "a/b"},
     "location": {"latitude": 0.0, "longitude": 0.0},
+    "poll": {"question": "x", "options": ["a", "b"]},
 }
 LONG_URL = URL + "x" * (2_048 - len(URL))
 LONG_MIME = "a/" + "b" * 125
@@ -80,7 +83,7 @@ COMMAND_EDGES: list[tuple[type, dict[str, Any], str, Any, Any]] = [
     (m.Sync, {}, "cursor", "x" * 200, "x" * 201),
     (m.CreateDialog, {"type": "group"}, "participants", [ID] * 5_000, [ID] * 5_001),
 ]
-MESSAGE = m.Message("i", "d", 2, "s", "text", m.TextContent("x"), "t")
+MESSAGE = m.Message("i", "d", 2, "s", "text", c.TextContent("x"), "t")
 
 
 def test_a_message_has_the_fields_of_the_contract() -> None:
@@ -103,11 +106,11 @@ def test_a_message_has_the_fields_of_the_contract() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        m.MessageNew("d", 2, MESSAGE),
-        m.MessageRead("d", "u", "i", 2, "t", 3),
-        m.MessageRead("d", "u", "i", 2, "t"),
-        m.TypingStarted("d", "u"),
-        m.TypingStopped("d", "u"),
+        e.MessageNew("d", 2, MESSAGE),
+        e.MessageRead("d", "u", "i", 2, "t", 3),
+        e.MessageRead("d", "u", "i", 2, "t"),
+        e.TypingStarted("d", "u"),
+        e.TypingStopped("d", "u"),
     ],
 )
 def test_events_have_the_same_shape_in_json_and_messagepack(event: Any) -> None:
@@ -121,11 +124,11 @@ def test_events_have_the_same_shape_in_json_and_messagepack(event: Any) -> None:
 def test_content_fits_up_to_its_limit_and_not_beyond(
     type: str, field: str, fits: Any, too_much: Any
 ) -> None:
-    assert set(LEAST) == set(m.CONTENT_TYPES)
-    content = msgspec.convert(LEAST[type] | {field: fits}, m.CONTENT_TYPES[type])
+    assert set(LEAST) == set(c.CONTENT_TYPES)
+    content = msgspec.convert(LEAST[type] | {field: fits}, c.CONTENT_TYPES[type])
     assert getattr(content, field) == fits
     with pytest.raises(msgspec.ValidationError, match=field):
-        msgspec.convert(LEAST[type] | {field: too_much}, m.CONTENT_TYPES[type])
+        msgspec.convert(LEAST[type] | {field: too_much}, c.CONTENT_TYPES[type])
 
 
 @pytest.mark.parametrize("type", LEAST)
@@ -133,7 +136,7 @@ def test_every_member_of_the_least_content_is_needed(type: str) -> None:
     for field in LEAST[type]:
         less = {name: value for name, value in LEAST[type].items() if name != field}
         with pytest.raises(msgspec.ValidationError, match=field):
-            msgspec.convert(less, m.CONTENT_TYPES[type])
+            msgspec.convert(less, c.CONTENT_TYPES[type])
 
 
 @pytest.mark.parametrize(
@@ -153,8 +156,8 @@ def test_a_command_fits_up_to_its_limit_and_not_beyond(
 def test_only_web_addresses_are_taken(url: str) -> None:
     content = {"file_url": url, "width": 1, "height": 1}
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(content, m.ImageContent)
-    assert msgspec.convert(content | {"file_url": URL}, m.ImageContent).file_url == URL
+        msgspec.convert(content, c.ImageContent)
+    assert msgspec.convert(content | {"file_url": URL}, c.ImageContent).file_url == URL
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a\0b", "a\nb", "a\n", 5])
@@ -169,7 +172,7 @@ def test_content_is_described_for_openapi() -> None:
     schema = msgspec.json.schema(m.SendMessage)["$defs"]["SendMessage"]
     kinds = schema["properties"]["content"]["anyOf"]
     assert {kind["title"] for kind in kinds} == {
-        type.__name__ for type in m.CONTENT_TYPES.values()
+        type.__name__ for type in c.CONTENT_TYPES.values()
     }
 
 

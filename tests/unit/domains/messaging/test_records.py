@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tchatd.domains.messaging.models import TextContent
+from tchatd.domains.messaging.content import (
+    TextContent,
+)
 from tchatd.domains.messaging.records import (
     DialogRecord,
     MessageRecord,
@@ -62,7 +64,7 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     assert decode(encode(record)) == record
 
 
-@pytest.mark.parametrize("tag", [-1, 0, 4, 99, "2", None, 2.0])
+@pytest.mark.parametrize("tag", [-1, 0, 18, 99, "2", None, 2.0])
 @pytest.mark.parametrize(("record", "written"), GOLDEN)
 def test_a_record_of_an_unknown_version_is_refused(
     record: Record, written: str, tag: Any
@@ -83,8 +85,10 @@ def test_a_record_cut_short_anywhere_is_refused(record: Record, written: str) ->
 
 @pytest.mark.parametrize(("record", "written"), GOLDEN)
 def test_the_format_is_as_it_was_first_written(record: Record, written: str) -> None:
-    assert encode(record).hex() == written
+    """Later fields come behind, so that what was written then is read for ever."""
     assert decode(bytes.fromhex(written)) == record
+    first = msgspec.msgpack.decode(bytes.fromhex(written))
+    assert msgspec.msgpack.decode(encode(record))[: len(first)] == first
 
 
 def test_a_record_without_later_fields_is_read_with_their_defaults() -> None:

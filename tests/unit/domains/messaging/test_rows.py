@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from tchatd.domains.messaging import content as c
+from tchatd.domains.messaging import events as e
 from tchatd.domains.messaging import models as m
 from tchatd.domains.messaging import rows
 from tchatd.domains.messaging.identifiers import message_id, uuid_text
@@ -37,7 +39,7 @@ numbers = some.integers(1, (1 << 43) - 1)
 times = some.integers(0, 253_402_300_799_999)  # the last millisecond of year 9999
 
 
-def row_of(kind: int, event: m.Event) -> EventRow:
+def row_of(kind: int, event: e.Event) -> EventRow:
     body = rows.body_of(event)
     return EventRow(NUMBER, SEQ, kind, 77, AT_MS, 3, 9, ACTOR, body, None)
 
@@ -45,7 +47,7 @@ def row_of(kind: int, event: m.Event) -> EventRow:
 @pytest.mark.parametrize(("type", "content"), CONTENTS)
 def test_a_message_comes_back_as_it_was(type: str, content: dict[str, object]) -> None:
     id = message_id(AT_MS, NUMBER, SEQ)
-    typed = msgspec.convert(content, m.CONTENT_TYPES[type])
+    typed = msgspec.convert(content, c.CONTENT_TYPES[type])
     message = m.Message(
         id,
         DIALOG,
@@ -57,13 +59,13 @@ def test_a_message_comes_back_as_it_was(type: str, content: dict[str, object]) -
         "reply",
         ("one", "two"),
     )
-    event = m.MessageNew(DIALOG, SEQ, message)
+    event = e.MessageNew(DIALOG, SEQ, message)
     back = rows.event_of(row_of(MESSAGE_NEW, event), DIALOG)
     assert msgspec.json.encode(back) == msgspec.json.encode(event)
 
 
 def test_a_read_comes_back_as_it_was() -> None:
-    event = m.MessageRead(DIALOG, uuid_text(ACTOR), "m", 3, rfc3339(AT_MS), SEQ)
+    event = e.MessageRead(DIALOG, uuid_text(ACTOR), "m", 3, rfc3339(AT_MS), SEQ)
     assert rows.event_of(row_of(MESSAGE_READ, event), DIALOG) == event
 
 
@@ -79,13 +81,13 @@ def test_a_new_dialog_comes_back_as_it_was() -> None:
         created_at="t",
         updated_at="t",
     )
-    event = m.DialogCreated(DIALOG, SEQ, dialog)
+    event = e.DialogCreated(DIALOG, SEQ, dialog)
     assert rows.event_of(row_of(DIALOG_CREATED, event), DIALOG) == event
 
 
 def test_a_body_does_not_repeat_what_columns_know() -> None:
-    message = m.Message("i", DIALOG, 1, "s", "text", m.TextContent("x"), "t")
-    body = rows.body_of(m.MessageNew(DIALOG, 1, message))
+    message = m.Message("i", DIALOG, 1, "s", "text", c.TextContent("x"), "t")
+    body = rows.body_of(e.MessageNew(DIALOG, 1, message))
     assert body == '{"type":"text","content":{"text":"x"}}'
 
 
@@ -99,7 +101,7 @@ def test_any_message_comes_back_as_it_was(
     reply_to: str | None,
     mentions: list[str],
 ) -> None:
-    event = m.MessageNew(
+    event = e.MessageNew(
         DIALOG,
         seq,
         m.Message(
@@ -125,7 +127,7 @@ def test_any_message_comes_back_as_it_was(
 def test_any_read_comes_back_as_it_was(
     seq: int, at_ms: int, reader: str, message: str, read_seq: int
 ) -> None:
-    event = m.MessageRead(DIALOG, reader, message, read_seq, rfc3339(at_ms), seq)
+    event = e.MessageRead(DIALOG, reader, message, read_seq, rfc3339(at_ms), seq)
     actor, body = UUID(reader).bytes, rows.body_of(event)
     row = EventRow(NUMBER, seq, MESSAGE_READ, 77, at_ms, 3, 9, actor, body, None)
     assert rows.event_of(row, DIALOG) == event
@@ -147,7 +149,7 @@ def test_any_read_comes_back_as_it_was(
     )
 )
 def test_any_new_dialog_comes_back_as_it_was(dialog: m.Dialog) -> None:
-    event = m.DialogCreated(DIALOG, 1, dialog)
+    event = e.DialogCreated(DIALOG, 1, dialog)
     row = EventRow(
         *(NUMBER, 1, DIALOG_CREATED, 77, AT_MS, 0, 0, ACTOR),
         rows.body_of(event),

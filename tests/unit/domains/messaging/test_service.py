@@ -11,19 +11,21 @@ import trio
 from msgspec import UNSET, structs
 
 from tchatd.domains.messaging import errors
-from tchatd.domains.messaging.models import (
-    SEQ_MAX,
+from tchatd.domains.messaging.events import (
     DialogCreated,
-    Message,
     MessageNew,
     MessageRead,
+    TypingStarted,
+    TypingStopped,
+)
+from tchatd.domains.messaging.models import (
+    SEQ_MAX,
+    Message,
     ReadMessages,
     ReadState,
     SendMessage,
     StartTyping,
     StopTyping,
-    TypingStarted,
-    TypingStopped,
 )
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.journal.errors import JournalFull

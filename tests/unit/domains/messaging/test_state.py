@@ -9,8 +9,13 @@ import pytest
 
 from tchatd.domains.messaging import state
 from tchatd.domains.messaging.dialog import DialogState, Entry
+from tchatd.domains.messaging.events import (
+    MessageRead,
+)
 from tchatd.domains.messaging.identifiers import client_time_ms
-from tchatd.domains.messaging.models import MessageRead, ReadState
+from tchatd.domains.messaging.models import (
+    ReadState,
+)
 from tchatd.domains.messaging.records import (
     DialogRecord,
     MessageRecord,
@@ -18,7 +23,7 @@ from tchatd.domains.messaging.records import (
     Record,
 )
 from tchatd.domains.messaging.state import MessagingState, StateLimits
-from tchatd.domains.messaging.store import MEMBER, OWNER, Found, MemberRow
+from tchatd.domains.messaging.store import MEMBER, OWNER, Found, MemberRow, Wants
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.stores.memory.messaging import MemoryDialogStore
 from tests.support.history import History
@@ -202,7 +207,7 @@ def test_what_is_loaded_is_bounded_unless_records_wait_for_it() -> None:
     found = Found([row for row in rows if row is not None], [], [])
     for evict, kept in ((False, 5), (True, 2)):
         loaded = MessagingState(StateLimits(dialogs_max=2))
-        loaded.install(found, evict=evict)
+        loaded.install(found, Wants(), evict=evict)
         assert len(loaded) == kept
 
 
@@ -242,7 +247,8 @@ def test_what_is_loaded_never_replaces_what_is_here(apply: Applied) -> None:
     created = apply(record).created
     assert created is not None
     apply(message(1, 1))
-    apply.state.install(Found([created], [MemberRow(1, 1), MemberRow(9, 9)], []))
+    found = Found([created], [MemberRow(1, 1), MemberRow(9, 9)], [])
+    apply.state.install(found, Wants())
     dialog = apply.dialog(1)
     assert (dialog.last_seq, dialog.by_number[1].read_seq) == (2, 2)
     assert apply.state.find_number(9) is None
@@ -265,7 +271,7 @@ def test_a_replay_needs_the_cursors_of_a_large_dialog_that_is_here(
     created = apply(dialog_of(*range(1, 102))).created
     assert created is not None
     loaded = MessagingState(StateLimits())
-    loaded.install(Found([created], [MemberRow(1, 5)], []))
+    loaded.install(Found([created], [MemberRow(1, 5)], []), Wants())
     records: list[tuple[int, Record]] = [
         (2, message(1, 5)),
         (3, message(1, 6)),
