@@ -158,6 +158,8 @@ def _live(service: MessagingService) -> list[Operation]:
             command=models.Sync,
             result=events.SyncPage,
             handler=service.sync,
+            verb="GET",
+            path="/sync",
             errors=(Invalid, Unavailable),
             websocket="sync",
         ),
