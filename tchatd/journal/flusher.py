@@ -5,12 +5,17 @@ fitting each other. While the store is away it tries again, ever more slowly, fo
 long as it takes: records stay in the journal, whose backlog limit then refuses new ones
 with 503. What a batch writes is taken from its entries, never from the state, which is
 ahead of them.
+
+Others may follow the log (`Feed`): each batch is given to them before it goes to the
+store, so that a crash in between gives it again, and none is lost.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
 
 import trio
 from msgspec import Struct, structs
@@ -63,7 +68,25 @@ class FlusherSettings(Struct, frozen=True, kw_only=True):
     retry_s_max: float = 2.0
 
 
+class Feed(Protocol):
+    """Follows the log, batch by batch."""
+
+    async def take(self, entries: Sequence[Entry]) -> None:
+        """Keep what it wants of them: durable, in journal order, not in the store yet.
+
+        The same entries come again if this fails, or if the process ends before the
+        store has them: whoever must not count twice remembers the last position.
+
+        Raises:
+            DomainError: they are given again, and nothing is flushed meanwhile.
+        """
+        ...
+
+
 class Flusher:
+    """feeds: asked in order, before the store. on_flushed: each is called with the
+    entries that the store has from now on; it must neither fail nor take long."""
+
     def __init__(
         self,
         applier: Applier,
@@ -78,6 +101,8 @@ class Flusher:
         self._settings = settings
         self._wake = trio.Event()
         self._closing = False
+        self.feeds: list[Feed] = []
+        self.on_flushed: list[Callable[[Sequence[Entry]], None]] = []
         self.is_failing = False
         applier.on_flushable = self.wake
         self._rows = metrics.histogram(
@@ -135,34 +160,41 @@ class Flusher:
         if not entries:
             return 0
         batch = await batch_of(entries, self._applier.flushed_position)
-        await self._write(batch)
+        for feed in self.feeds:
+            await self._insist(partial(feed.take, entries), batch.position)
+        began_s = time.perf_counter()
+        await self._insist(partial(self._store.flush, batch), batch.position)
+        self._seconds.observe(time.perf_counter() - began_s)
         self._applier.flushed(entries)
         self._journal.trim(batch.position)
+        for tell in self.on_flushed:
+            tell(entries)
         self._rows.observe(len(entries))
         return len(entries)
 
-    async def _write(self, batch: FlushBatch) -> None:
+    async def _insist(
+        self, write: Callable[[], Awaitable[None]], position: int
+    ) -> None:
+        """Write, however often it takes."""
         wait_s = max(self._settings.interval_s, _RETRY_S_MIN)
         while True:
-            began_s = time.perf_counter()
             try:
-                await self._store.flush(batch)
+                await write()
             except DomainError as error:
                 self._failures.add()
                 if not self.is_failing:
                     _log.warning(
                         "the store does not take records; trying on",
                         reason=error.code,
-                        position=batch.position,
+                        position=position,
                     )
                 self.is_failing = True
                 await trio.sleep(wait_s)
                 wait_s = min(2 * wait_s, self._settings.retry_s_max)
             else:
                 if self.is_failing:
-                    _log.info("the store takes records again", position=batch.position)
+                    _log.info("the store takes records again", position=position)
                 self.is_failing = False
-                self._seconds.observe(time.perf_counter() - began_s)
                 return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 import pytest
 import trio
 
+from tchatd.domains.messaging.dialog import Entry
 from tchatd.domains.messaging.models import ReadMessages
 from tchatd.domains.messaging.store import FlushBatch, StoreDiverged
 from tchatd.journal.errors import JournalFull
@@ -203,3 +205,51 @@ async def test_the_journal_is_trimmed_only_after_the_commit() -> None:
     await core.flusher.flush()
     assert trimmed == [0, 0, 2, 2, 4, 4]
     assert core.journal.trimmed == 6
+
+
+class Follower:
+    """A `Feed` that remembers; failures: of the next times."""
+
+    def __init__(self, core: Core, failures: int = 0) -> None:
+        self.core = core
+        self.failures = failures
+        self.taken: list[tuple[int, int]] = []
+        self.flushed: list[int] = []
+        core.flusher.feeds.append(self)
+        core.flusher.on_flushed.append(self.note)
+
+    async def take(self, entries: Sequence[Entry]) -> None:
+        self.taken.append((entries[-1].position, await self.core.store.position()))
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("away")
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        self.flushed += [entry.position for entry in entries]
+
+
+async def test_whoever_follows_has_a_batch_before_the_store_has_it(
+    autojump_clock: object,
+) -> None:
+    core = Core()
+    follower = Follower(core, failures=2)
+    await talk(core, 3)
+    await core.flusher.flush()
+    assert follower.taken == [(3, 0), (3, 0), (3, 0)]
+    assert follower.flushed == [1, 2, 3]
+    assert await core.store.position() == core.journal.trimmed == 3
+
+
+async def test_what_the_store_never_got_is_followed_again() -> None:
+    core = Core(FlakyStore(failures=1))
+    await talk(core, 2)
+    first = Follower(core)
+    with trio.move_on_after(0.01):
+        await core.flusher.flush()
+    assert first.taken == [(2, 0)]
+    assert first.flushed == []
+    again = Core(core.store, core.journal.crash())
+    second = Follower(again)
+    await again.applier.recover(again.flusher.flush)
+    assert second.taken == [(2, 0)]
+    assert second.flushed == [1, 2]
