@@ -36,6 +36,14 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
     Py_ssize_t pwritev(int fd, const iovec *parts, int count, int64_t offset)
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int POLLIN
+    int poll(pollfd *fds, unsigned long count, int timeout_ms)
+
 cdef extern from "<time.h>" nogil:
     struct timespec:
         int64_t tv_sec
@@ -199,6 +207,13 @@ cdef class DiskThread:
 
     def fileno(self):
         return self.done_fd
+
+    def is_done(self):
+        """Whether `result` has something to give."""
+        cdef pollfd one
+        one.fd = self.done_fd
+        one.events = POLLIN
+        return bool(self.busy) and poll(&one, 1, 0) == 1
 
     cdef int submit(self, int kind) except -1:
         cdef uint64_t one = 1

@@ -256,6 +256,7 @@ class Edge:
                 events_max=settings.gateway.events_max,
                 drain_s=settings.shutdown.drain_s,
             ),
+            gathering=core.journal,
         )
         self.tls: AsgiServer | None = None
         if settings.tls.bind:

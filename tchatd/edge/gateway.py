@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from socket import socket
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 import trio
@@ -53,6 +53,23 @@ def gap_frames() -> tuple[Frame, Frame]:
     )
 
 
+class Gathering(Protocol):
+    """Told that commands follow one another at once, and that they ended: what they
+    make durable can then go to the disk together, and before any other task runs."""
+
+    def begin_gathering(self) -> None: ...
+
+    def end_gathering(self) -> None: ...
+
+
+class _NotGathering:
+    def begin_gathering(self) -> None:
+        pass
+
+    def end_gathering(self) -> None:
+        pass
+
+
 class GatewayTask:
     """Serves plain HTTP/1.1 and WebSocket. Every session is in one of its two lanes."""
 
@@ -64,6 +81,8 @@ class GatewayTask:
         sessions: Sessions,
         hub: Hub,
         settings: GatewayTaskSettings = GatewayTaskSettings(),  # noqa: B008  # frozen
+        *,
+        gathering: Gathering | None = None,
     ) -> None:
         self._gateway = gateway
         self._dispatcher = dispatcher
@@ -79,6 +98,7 @@ class GatewayTask:
         self._closing = trio.Event()
         self._finished = trio.Event()
         self._unanswered = 0
+        self._gathering = gathering or _NotGathering()
 
     async def run(
         self,
@@ -112,6 +132,7 @@ class GatewayTask:
         descriptor = gateway.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
+            self._gathering.begin_gathering()
             for event in gateway.poll(events_max):
                 try:
                     if event[0] == REQUEST:
@@ -123,6 +144,7 @@ class GatewayTask:
                         self._closed(event[1])
                 except Exception as error:  # noqa: BLE001  # around one connection
                     self._failed(event[1], error)
+            self._gathering.end_gathering()
             gateway.flush()
 
     def _request(self, connection: int, request: Request) -> None:

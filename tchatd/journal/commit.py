@@ -80,6 +80,11 @@ class Committer:
                 self._folder_fd,
             )
 
+    async def idle(self) -> None:
+        """Until a batch submitted meanwhile may be finished; can be cancelled."""
+        assert self._disk is not None
+        await self._disk.idle()
+
     async def finish(self, batch: Batch) -> None:
         """Until the batch is durable, however long the disk stays full."""
         assert self._disk is not None

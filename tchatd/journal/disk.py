@@ -53,8 +53,16 @@ class Disk(Protocol):
 
     def remove(self, path: Path) -> None: ...
 
+    async def idle(self) -> None:
+        """Wait until a job is done that may be submitted meanwhile; `done` has it.
+
+        The only wait here that can be cancelled, and then nothing has happened.
+        """
+        ...
+
     async def done(self) -> float:
-        """Wait for the job; the seconds it took. Not cancelled while it runs.
+        """Wait for the job; the seconds it took. Not cancelled while it runs. At once
+        and without letting others run, if it is done.
 
         Raises:
             NoSpace: the job may be submitted again.
@@ -92,7 +100,12 @@ class DiskLane:
     def remove(self, path: Path) -> None:
         self._thread.submit_remove(bytes(path))
 
+    async def idle(self) -> None:
+        await trio.lowlevel.wait_readable(self._thread.fileno())
+
     async def done(self) -> float:
+        if self._thread.is_done():
+            return self._result()
         deadline = trio.current_time() + self._job_s_max
         with trio.CancelScope(shield=True, deadline=deadline):
             await trio.lowlevel.wait_readable(self._thread.fileno())

@@ -120,7 +120,9 @@ class LocalJournal:
         self._payloads: list[bytes] = []
         self._open: Batch | None = None
         self._pending: deque[Batch] = deque()
-        self._wake = trio.Event()
+        self._flying: Batch | None = None
+        self._gathering = False
+        self._idle = trio.CancelScope()
         self._marked = False
         self._torn_records = 0
         self._ended_cleanly = True
@@ -183,7 +185,8 @@ class LocalJournal:
         assert LENGTH_BYTES < size <= self._record_bytes_max + LENGTH_BYTES
         self._seal()
         self._take_room(size)
-        self._wake.set()
+        if not self._gathering:
+            self._idle.cancel()
 
     def _seal(self) -> None:
         """Nothing is added to the open batch any more; its size is known now."""
@@ -392,7 +395,7 @@ class LocalJournal:
             self._let_go()
             return
         self._seal()
-        self._wake.set()
+        self._idle.cancel()
 
     def _let_go(self) -> None:
         for segment in self._segments:
@@ -400,6 +403,26 @@ class LocalJournal:
                 os.close(segment.fd)
                 segment.fd = -1
         self._lock.release()
+
+    def begin_gathering(self) -> None:
+        """More appends follow at once, and then `end_gathering`: without a wait."""
+        self._gathering = True
+
+    def end_gathering(self) -> None:
+        """What was gathered goes to the disk, if it has nothing in hand.
+
+        So a lone message is on its way before any other task runs, and the task below
+        wakes up when it is durable, not before.
+        """
+        self._gathering = False
+        if self._pending and self._running and self._flying is None:
+            self._start()
+
+    def _start(self) -> None:
+        batch = self._take()
+        if batch is not None:
+            self._committer.submit(batch)
+            self._flying = batch
 
     async def _commit_all(self) -> None:
         """One batch in flight, always; the next gathers meanwhile.
@@ -410,14 +433,15 @@ class LocalJournal:
         told = self._durable_position
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            batch = self._take()
-            if batch is not None:
-                self._committer.submit(batch)
+            if self._flying is None:
+                self._start()
             if told < self._durable_position:
                 told = self._durable_position
                 self.on_durable(told)
+            batch = self._flying
             if batch is not None:
                 await self._committer.finish(batch)
+                self._flying = None
                 self._durable_position = batch.last_position
                 self._marked = False
                 self._leave_segments_before(batch.segment)
@@ -426,8 +450,8 @@ class LocalJournal:
             elif self._closing:
                 return
             else:
-                self._wake = trio.Event()
-                await self._wake.wait()
+                with trio.CancelScope() as self._idle:
+                    await self._committer.idle()
 
     def _take(self) -> Batch | None:
         if not self._pending:

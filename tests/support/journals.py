@@ -44,8 +44,10 @@ class ScriptedDisk:
         self.outcomes: dict[str, deque[Exception | None]] = {}
         self.gate: trio.Event | None = None
         self._failure: Exception | None = None
+        self._begun = trio.Event()
 
     def _begin(self, kind: str) -> bool:
+        self._begun.set()
         self.counts[kind] += 1
         script = self.outcomes.get(kind)
         self._failure = script.popleft() if script else None
@@ -73,6 +75,12 @@ class ScriptedDisk:
     def remove(self, path: Path) -> None:
         if self._begin("remove"):
             path.unlink()
+
+    async def idle(self) -> None:
+        self._begun = trio.Event()
+        await self._begun.wait()
+        if self.gate is not None:
+            await self.gate.wait()
 
     async def done(self) -> float:
         with trio.CancelScope(shield=True):

@@ -73,9 +73,17 @@ async def test_a_disk_that_does_not_answer_is_given_up(
     async def never(fileno: int) -> None:
         await trio.sleep_forever()
 
+    class Hanging:
+        def fileno(self) -> int:
+            return 0
+
+        def is_done(self) -> bool:
+            return False
+
     lane = DiskLane("test", job_s_max=60)
+    lane.close()
+    monkeypatch.setattr(lane, "_thread", Hanging())
     monkeypatch.setattr(trio.lowlevel, "wait_readable", never)
-    lane.remove(Path("/nonexistent"))
     with pytest.raises(JournalFailed, match="did not answer in 60 s"):
         await lane.done()
     lane.close()  # does not wait for it
