@@ -13,7 +13,10 @@ from bench import generator, processes
 from bench.plan import Plan
 from bench.report import RESULTS
 
-NAMES = ("profile", "fanout", "group", "idle", "messages", "connect")
+NAMES = (
+    *("profile", "fanout", "group", "idle", "messages", "connect"),
+    *("channel", "sync", "history"),
+)
 
 
 def main() -> int:

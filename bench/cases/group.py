@@ -2,7 +2,9 @@
 
 One sender, N members connected, a text of 256 bytes, K messages outstanding; what
 `fanout` measures of the gateway alone, here with the token, the command, the journal's
-sync, the JSON envelope and the flush to PostgreSQL. It has no target of its own.
+sync, the JSON envelope and the flush to PostgreSQL. The baseline, in the same run, is
+the bare C loop of `send` to as many sockets, with frames of as many bytes as the
+daemon's.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import tempfile
 from pathlib import Path
 
 from bench.daemon import MeasuredDaemon
-from bench.generator import generate
+from bench.generator import cost_of, generate, peer
 from bench.plan import Plan
 from bench.report import Report
 from bench.seed import make_group, make_users, sign
 
-MEMBERS = (1_000, 4_999)  # beside the sender; a group has at most 5,000
+MEMBERS = (200, 1_000, 4_999)  # beside the sender; a group has at most 5,000
 DEPTHS = (1, 16)
 SIZE = 256
+TARGET_MEMBERS = 200
+LOOP_SHARE_AT_LEAST = {1: 0.8, 16: 3.0}
 
 
 def run(plan: Plan) -> Report:
@@ -69,10 +73,17 @@ def measure(
     report.keep(used=used, **result)
     what = f"{members:,} members, {outstanding} outstanding"
     deliveries = result["deliveries"]
+    a_cpu_second = deliveries / max(used["daemon"], 0.01)
+    bare = send_loop(plan, report, members, outstanding, result["payload_bytes"])
+    report.add(f"{what}: a CPU second of the daemon", a_cpu_second, "deliveries")
+    report.add(f"{what}: a CPU second of the send loop", bare, "deliveries")
     report.add(
-        f"{what}: a CPU second of the daemon",
-        deliveries / max(used["daemon"], 0.01),
-        "deliveries",
+        f"{what}: daemon / send loop, CPU",
+        a_cpu_second / bare,
+        "times",
+        at_least=LOOP_SHARE_AT_LEAST[outstanding]
+        if members == TARGET_MEMBERS
+        else None,
     )
     report.add(f"{what}: wall", deliveries / result["seconds"], "deliveries/s")
     report.add(
@@ -81,3 +92,26 @@ def measure(
         "ms",
         higher_is_better=False,
     )
+
+
+def send_loop(
+    plan: Plan, report: Report, receivers: int, outstanding: int, size: int
+) -> float:
+    """Deliveries a CPU second of the bare loop, of frames of `size` bytes."""
+    with peer("send_loop", str(receivers), str(size)) as (port, pid):
+        result, used = generate(
+            "fanout",
+            port,
+            cost_of(pid),
+            raw=True,
+            connections=receivers,
+            outstanding=outstanding,
+            size=size,
+            concurrency=64,
+            warmup_s=plan.warmup_s,
+            seconds=plan.seconds,
+            drain_s=60,
+            seed=plan.seed,
+        )
+    report.keep(server="send loop", used=used, **result)
+    return float(result["deliveries"]) / max(used["server"], 0.01)

@@ -4,7 +4,9 @@
  * connection. Its message is either the bare payload (a server that repeats it to all
  * receivers: the gateway's and the baselines' fan-out) or, with --dialog, a
  * message.send command to tchatd. Every message begins with `n=%08x`, its ordinal;
- * a receiver that sees any other than its next one fails the run. */
+ * a receiver that sees any other than its next one fails the run. Latency: from the
+ * sending to each delivery, to the last one (whole), to the reply; and of each message
+ * from its first delivery to its last (spread). */
 #define _GNU_SOURCE
 #include <stdlib.h>
 
@@ -17,12 +19,12 @@ static struct {
     const char *dialog;
     unsigned receivers, outstanding, size;
     uint32_t sent, completed;
-    uint64_t sent_ns[RING];
+    uint64_t sent_ns[RING], first_ns[RING];
     unsigned arrived[RING];
     uint64_t deliveries, refused, frame_size;
     size_t ordinal_at;        /* where `n=` was in the last delivery */
     bool stopping;
-    struct histogram first_to_each, whole;
+    struct histogram first_to_each, whole, spread, reply;
     uint8_t *command;
 } fan;
 
@@ -66,6 +68,11 @@ static void message(struct net *net, struct connection *c, const uint8_t *payloa
             fail("refused: %.*s", (int)(size < 400 ? size : 400), payload);
         if (memmem(payload, size, "\"op\":\"gap\"", 10))
             fail("receiver %u was too slow: gap", c->index);
+        if (c->index == fan.receivers && memmem(payload, size, "\"op\":\"reply\"", 12)) {
+            int64_t id = number_after(payload, size, "\"id\":");
+            if (id >= 0)
+                histogram_add(&fan.reply, net->now - fan.sent_ns[id & RING_MASK]);
+        }
         if (!memmem(payload, size, "\"op\":\"message.new\"", 18))
             return;
     }
@@ -86,8 +93,11 @@ static void message(struct net *net, struct connection *c, const uint8_t *payloa
     fan.deliveries++;
     fan.frame_size = size;
     histogram_add(&fan.first_to_each, net->now - fan.sent_ns[ordinal & RING_MASK]);
+    if (fan.arrived[ordinal & RING_MASK] == 0)
+        fan.first_ns[ordinal & RING_MASK] = net->now;
     if (++fan.arrived[ordinal & RING_MASK] == fan.receivers) {
         fan.completed++;
+        histogram_add(&fan.spread, net->now - fan.first_ns[ordinal & RING_MASK]);
         histogram_add(&fan.whole, net->now - fan.sent_ns[ordinal & RING_MASK]);
         fill(net);
     }
@@ -136,6 +146,8 @@ int run_fanout(const struct options *options)
     net.receives = 0;
     histogram_reset(&fan.first_to_each);
     histogram_reset(&fan.whole);
+    histogram_reset(&fan.spread);
+    histogram_reset(&fan.reply);
     uint32_t completed = fan.completed;
     say("start");
     struct cpu cpu = cpu_used();
@@ -157,6 +169,10 @@ int run_fanout(const struct options *options)
     histogram_print(stdout, "delivery_us", &fan.first_to_each);
     putchar(',');
     histogram_print(stdout, "whole_us", &fan.whole);
+    putchar(',');
+    histogram_print(stdout, "spread_us", &fan.spread);
+    putchar(',');
+    histogram_print(stdout, "reply_us", &fan.reply);
     say_end();
     for (unsigned i = 0; i <= receivers; i++)
         net_close(&net, &net.connections[i], true);

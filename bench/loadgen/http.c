@@ -1,6 +1,7 @@
 /* Owns the HTTP workload: GETs over kept-alive connections, one outstanding each.
  *
- * With more tokens than connections, connection i takes tokens i, i + N, … in turn. */
+ * With more tokens than connections, connection i takes tokens i, i + N, … in turn.
+ * With --targets, a line has a token and a request target, and they are taken likewise. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 
@@ -52,7 +53,9 @@ int run_http(const struct options *options)
     static struct net net;
     unsigned count = options->connections;
     struct lines tokens = {0};
-    if (options->tokens)
+    if (options->targets)
+        tokens = read_lines(options->targets, count);
+    else if (options->tokens)
         tokens = read_lines(options->tokens, 1);
     common_init(&net, options, HTTP, count, &workload);
     http.connection_count = count;
@@ -63,10 +66,18 @@ int run_http(const struct options *options)
     for (unsigned i = 0; i < count; i++)
         http.next[i] = i;
     for (unsigned i = 0; i < http.request_count; i++) {
-        const char *token = tokens.count ? tokens.items[i % tokens.count] : NULL;
+        char *token = tokens.count ? tokens.items[i % tokens.count] : NULL;
+        const char *target = options->path;
+        if (options->targets) {
+            char *space = strchr(token, ' ');
+            if (!space)
+                fail("--targets: TOKEN TARGET a line");
+            *space = 0;
+            target = space + 1;
+        }
         int n = asprintf((char **)&http.requests[i].data,
                          "GET %s HTTP/1.1\r\nHost: %s\r\n%s%s%sAccept: application/json\r\n\r\n",
-                         options->path, options->host, token ? "Authorization: Bearer " : "",
+                         target, options->host, token ? "Authorization: Bearer " : "",
                          token ? token : "", token ? "\r\n" : "");
         http.requests[i].size = (uint32_t)n;
     }

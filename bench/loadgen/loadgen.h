@@ -10,7 +10,7 @@
 struct options {
     struct sockaddr_in peer;
     char host[64];
-    const char *path, *sender_path, *tokens, *pairs, *dialog, *subprotocol, *confirm;
+    const char *path, *sender_path, *tokens, *targets, *pairs, *dialog, *subprotocol, *confirm;
     unsigned connections, concurrency, outstanding, size, sources;
     double rate, warmup_s, seconds, drain_s;
     uint64_t seed;

@@ -14,6 +14,7 @@ static const char USAGE[] =
     "  --path P            request target (default /websocket)\n"
     "  --sender-path P     fanout: the sender's request target\n"
     "  --tokens FILE       one bearer token a line\n"
+    "  --targets FILE      http: a token and a request target a line\n"
     "  --pairs FILE        messages: sender token, receiver token, dialog id a line\n"
     "  --dialog ID         fanout: send message.send commands to this dialog\n"
     "  --subprotocol NAME  WebSocket subprotocol\n"
@@ -37,7 +38,8 @@ static const struct option LONG[] = {
     {"sources", 1, 0, 'S'},     {"outstanding", 1, 0, 'k'}, {"rate", 1, 0, 'r'},
     {"size", 1, 0, 'z'},        {"warmup-s", 1, 0, 'w'},    {"seconds", 1, 0, 's'},
     {"drain-s", 1, 0, 'D'},     {"confirm", 1, 0, 'f'},     {"hold", 0, 0, 'H'},
-    {"raw", 0, 0, 'R'},         {"seed", 1, 0, 'e'},        {0, 0, 0, 0},
+    {"raw", 0, 0, 'R'},         {"seed", 1, 0, 'e'},        {"targets", 1, 0, 'T'},
+    {0, 0, 0, 0},
 };
 
 static void set_peer(struct options *options, const char *text)
@@ -61,6 +63,7 @@ static void set_option(struct options *o, int name, const char *value)
     case 'p': o->path = value; break;
     case 'P': o->sender_path = value; break;
     case 't': o->tokens = value; break;
+    case 'T': o->targets = value; break;
     case 'a': o->pairs = value; break;
     case 'd': o->dialog = value; break;
     case 'b': o->subprotocol = value; break;
