@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tchatd.kernel.errors import DomainError, ErrorKind, NotFound
+from tchatd.kernel.errors import (
+    Conflict,
+    DomainError,
+    ErrorKind,
+    NotFound,
+    RateLimited,
+)
 
 
 class DialogNotFound(NotFound):
@@ -33,9 +39,46 @@ class ForeignReply(DomainError):
     title = "A reply stays in the dialog of its message"
 
 
-class TypeNotAvailable(DomainError):
-    code, kind = "type-not-available", ErrorKind.UNPROCESSABLE
-    title = "Not available yet"
+class NotAllowed(DomainError):
+    """The caller's role, as the dialog is set, does not have the right to."""
+
+    code, kind = "not-allowed", ErrorKind.FORBIDDEN
+    title = "Your role in this dialog does not allow it"
+
+
+class Silenced(DomainError):
+    """fields: `silenced_until`, when it ends."""
+
+    code, kind = "silenced", ErrorKind.FORBIDDEN
+    title = "You may not write here for now"
+
+
+class SlowMode(RateLimited):
+    code, title = "slow-mode", "In this dialog one writes slowly"
+
+
+class Banned(DomainError):
+    code, kind = "banned", ErrorKind.FORBIDDEN
+    title = "Who is banned from the dialog cannot join it"
+
+
+class TooManyMembers(DomainError):
+    code, kind = "too-many-members", ErrorKind.UNPROCESSABLE
+    title = "A dialog of this type has no room for them"
+
+
+class TooManyBanned(DomainError):
+    code, kind = "too-many-banned", ErrorKind.UNPROCESSABLE
+    title = "The dialog cannot ban more people"
+
+
+class LastOwner(DomainError):
+    code, kind = "last-owner", ErrorKind.UNPROCESSABLE
+    title = "The last owner hands the dialog over first"
+
+
+class MemberNotFound(NotFound):
+    code, title = "member-not-found", "No such member of this dialog"
 
 
 class ServerMade(DomainError):
@@ -48,3 +91,50 @@ class ServerMade(DomainError):
 class DialogFull(DomainError):
     code, kind = "dialog-full", ErrorKind.UNPROCESSABLE
     title = "The dialog cannot take more events"
+
+
+class InviteNotFound(NotFound):
+    """Unknown, expired, used up or revoked: nobody is told which."""
+
+    code, title = "invite-not-found", "There is no such invite"
+
+
+class TooManyInvites(DomainError):
+    code, kind = "too-many-invites", ErrorKind.UNPROCESSABLE
+    title = "The dialog has as many invites as it can"
+
+
+class TooManyRequests(DomainError):
+    code, kind = "too-many-requests-to-join", ErrorKind.UNPROCESSABLE
+    title = "Too many people are waiting to be let in"
+
+
+class RequestNotFound(NotFound):
+    code, title = "join-request-not-found", "Nobody with this id asks to be let in"
+
+
+class NameTaken(Conflict):
+    code, title = "name-taken", "The name is taken"
+
+
+class NameReserved(DomainError):
+    code, kind = "name-reserved", ErrorKind.UNPROCESSABLE
+    title = "The name cannot be taken"
+
+
+class ChannelNotFound(NotFound):
+    code, title = "channel-not-found", "Nothing has this public name"
+
+
+class ScheduledNotFound(NotFound):
+    code, title = "scheduled-not-found", "No such scheduled message of yours"
+
+
+class TooManyScheduled(DomainError):
+    code, kind = "too-many-scheduled", ErrorKind.UNPROCESSABLE
+    title = "So many messages are scheduled already"
+
+
+class NotABusiness(DomainError):
+    code, kind = "not-a-business", ErrorKind.UNPROCESSABLE
+    title = "The user is no business"

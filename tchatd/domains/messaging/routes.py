@@ -11,8 +11,10 @@ from tchatd.domains.messaging.errors import (
     InvalidMention,
     InvalidParticipants,
     MessageNotFound,
+    NotAllowed,
     ServerMade,
-    TypeNotAvailable,
+    Silenced,
+    SlowMode,
 )
 from tchatd.domains.messaging.service import MessagingService
 from tchatd.kernel.errors import Invalid, Unavailable
@@ -50,7 +52,7 @@ def _dialogs(service: MessagingService) -> list[Operation]:
             status=201,
             other_statuses=(200,),
             limits=(Limit(by="user", per_minute=60, burst=60),),
-            errors=(Invalid, InvalidParticipants, TypeNotAvailable, Unavailable),
+            errors=(Invalid, InvalidParticipants, Unavailable),
         ),
         Operation(
             name="dialog.get",
@@ -109,6 +111,9 @@ def _messages(service: MessagingService) -> list[Operation]:
                 MessageNotFound,
                 ForeignReply,
                 InvalidMention,
+                NotAllowed,
+                Silenced,
+                SlowMode,
                 DialogFull,
                 Unavailable,
             ),
@@ -138,7 +143,7 @@ def _live(service: MessagingService) -> list[Operation]:
             command=models.StartTyping,
             result=models.Done,
             handler=service.start_typing,
-            errors=(DialogNotFound, Unavailable),
+            errors=(DialogNotFound, NotAllowed, Silenced, Unavailable),
             websocket="typing.start",
         ),
         Operation(
@@ -148,7 +153,7 @@ def _live(service: MessagingService) -> list[Operation]:
             command=models.StopTyping,
             result=models.Done,
             handler=service.stop_typing,
-            errors=(DialogNotFound, Unavailable),
+            errors=(DialogNotFound, NotAllowed, Silenced, Unavailable),
             websocket="typing.stop",
         ),
         Operation(

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, structs
 
 from tchatd.domains.messaging.content import (
     CONTENT_TYPES,
@@ -17,26 +17,47 @@ from tchatd.domains.messaging.content import (
 )
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import (
+    Banned,
     DialogFull,
     ForeignReply,
     InvalidContent,
     InvalidMention,
     InvalidParticipants,
     MessageNotFound,
+    NotAllowed,
     ServerMade,
-    TypeNotAvailable,
+    Silenced,
+    SlowMode,
+    TooManyMembers,
 )
 from tchatd.domains.messaging.identifiers import message_address
+from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.models import (
+    BUSINESS_MEMBERS_MAX,
+    CHANNEL_MEMBERS_MAX,
     GROUP_MEMBERS_MAX,
     SEQ_MAX,
     CreateDialog,
 )
-from tchatd.domains.messaging.store import MESSAGE_NEW
+from tchatd.domains.messaging.settings import (
+    PLAIN,
+    RANKS,
+    WRITE,
+    WRITE_FREELY,
+    DialogSettings,
+)
+from tchatd.domains.messaging.store import MESSAGE_NEW, TYPES
+from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.clock import rfc3339
 from tchatd.kernel.errors import Invalid
 
 _PLACE: Final = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
-_AVAILABLE: Final = frozenset({"user", "group"})
+_SIZE_MAX: Final = (2, GROUP_MEMBERS_MAX, CHANNEL_MEMBERS_MAX, BUSINESS_MEMBERS_MAX)
+_NAMED: Final = ("group", "channel")
+_ELSEWHERE: Final = ("public_name", "assignee_id", "is_closed")
+"""Settings that are changed by routes of their own."""
+
+assert len(_SIZE_MAX) == len(TYPES)
 
 
 def content_of(type: str, content: dict[str, Any]) -> Struct:
@@ -120,27 +141,116 @@ def participants_of(command: CreateDialog, caller: UUID) -> list[UUID]:
     """Everybody in the new dialog, each once, the caller first.
 
     Raises:
-        TypeNotAvailable, InvalidParticipants, Invalid
+        InvalidParticipants, Invalid
     """
-    if command.type not in _AVAILABLE:
-        raise TypeNotAvailable(
-            f"Dialogs of type {command.type} are not available yet.",
-            fields={"type": "is not available yet"},
-        )
     everybody = list(dict.fromkeys([caller, *command.participants]))
     if command.type == "user" and len(everybody) != 2:
         raise InvalidParticipants(
             "A user dialog is between the caller and one other person.",
             fields={"participants": "must name one other person"},
         )
-    if command.type == "group":
-        if not command.name or not command.name.strip():
-            raise Invalid(fields={"name": "is required for a group"})
-        if len(everybody) > GROUP_MEMBERS_MAX:
-            raise InvalidParticipants(
-                fields={"participants": f"more than {GROUP_MEMBERS_MAX} members"}
-            )
+    if command.type in _NAMED and not (command.name and command.name.strip()):
+        raise Invalid(fields={"name": f"is required for a {command.type}"})
+    size_max = _SIZE_MAX[TYPES.index(command.type)]
+    if len(everybody) > size_max:
+        raise InvalidParticipants(
+            fields={"participants": f"more than {size_max} members"}
+        )
     return everybody
+
+
+def settings_at_first(command: CreateDialog) -> DialogSettings:
+    """Of a new dialog. Raises Invalid."""
+    if command.settings is UNSET:
+        return PLAIN
+    check_settings(command.type, structs.asdict(command.settings), PLAIN)
+    return command.settings
+
+
+def check_settings(type: str, wanted: Mapping[str, Any], now: DialogSettings) -> None:
+    """wanted: by name, of those that are asked for.
+
+    Raises:
+        Invalid: one of them is not set here, or not in a dialog of this type.
+    """
+    fields = {}
+    for name, value in wanted.items():
+        if value == getattr(now, name):
+            continue
+        if name in _ELSEWHERE:
+            fields[f"settings.{name}"] = "has a route of its own"
+        elif type == "user" and name != "vanish_after_s":
+            fields[f"settings.{name}"] = "is not for a dialog of two"
+    if fields:
+        raise Invalid(fields=fields)
+
+
+# Rights
+
+
+def check_may(
+    dialog: DialogState, member: Member, right: int, detail: str = ""
+) -> None:
+    """Raises NotAllowed."""
+    if not dialog.rights[member.role] & right:
+        raise NotAllowed(detail)
+
+
+def check_may_write(dialog: DialogState, member: Member, now_ms: int) -> None:
+    """Whether the member may send a message now; to be asked only of one who is
+    silenced, or may not WRITE_FREELY.
+
+    Raises:
+        NotAllowed, Silenced, SlowMode
+    """
+    check_may_speak(dialog, member, now_ms)
+    if dialog.rights[member.role] & WRITE_FREELY:
+        return
+    wait_ms = member.sent_ms + 1_000 * dialog.settings.slow_mode_s - now_ms
+    if wait_ms > 0:
+        raise SlowMode(
+            f"One message every {dialog.settings.slow_mode_s} seconds.",
+            retry_after_s=-(-wait_ms // 1_000),
+        )
+
+
+def check_may_speak(dialog: DialogState, member: Member, now_ms: int) -> None:
+    """As `check_may_write`, however fast: typing, editing.
+
+    Raises:
+        NotAllowed, Silenced
+    """
+    if not dialog.rights[member.role] & WRITE:
+        raise NotAllowed("You may read here, and not write.")
+    until_ms = member.extra.silenced_until_ms
+    if until_ms > now_ms:
+        until = rfc3339(until_ms)
+        raise Silenced(
+            f"A moderator has silenced you until {until}.",
+            fields={"silenced_until": until},
+        )
+
+
+# Who is in a dialog
+
+
+def check_joining(dialog: DialogState, coming: BitMap) -> None:
+    """coming: who is not in the dialog yet.
+
+    Raises:
+        Banned, TooManyMembers
+    """
+    if dialog.banned and dialog.banned & coming:
+        raise Banned
+    size_max = _SIZE_MAX[dialog.type]
+    if len(dialog.members) + len(coming) > size_max:
+        raise TooManyMembers(f"At most {size_max} people can be in it.")
+
+
+def check_outranks(member: Member, other: Member) -> None:
+    """Raises NotAllowed: nobody touches somebody of equal or higher rank."""
+    if RANKS[other.role] >= RANKS[member.role]:
+        raise NotAllowed("They have your role, or one above it.")
 
 
 def check_known(people: Sequence[UUID], numbers: Mapping[UUID, int]) -> None:

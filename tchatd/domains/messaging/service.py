@@ -46,6 +46,7 @@ from tchatd.domains.messaging.records import (
     ReadRecord,
 )
 from tchatd.domains.messaging.rows import message_of
+from tchatd.domains.messaging.settings import WRITE_FREELY, settings_bytes
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
@@ -102,6 +103,7 @@ class MessagingService:
         found = await self._directory.numbers_of(people)
         numbers = {**found, caller.user_id: caller.user_number}
         rules.check_known(people, numbers)
+        settings = rules.settings_at_first(command)
         is_new_for_sure = False
         if command.type == "user":
             id = user_dialog_id(people[0].bytes, people[1].bytes)
@@ -115,7 +117,7 @@ class MessagingService:
             view = dialog.view(dialog.member(caller.user_number))
             answer = Reply(view, 200) if command.type == "user" else view
             return self._log.hold(answer, dialog.changed_position)
-        return self._create(context, command, id, numbers)
+        return self._create(context, command, id, numbers, settings_bytes(settings))
 
     def _create(
         self,
@@ -123,6 +125,7 @@ class MessagingService:
         command: CreateDialog,
         id: bytes,
         numbers: Mapping[UUID, int],
+        settings: bytes | None,
     ) -> Any:
         members = BitMap(numbers.values())
         ids = {number: id for id, number in numbers.items()}
@@ -137,6 +140,7 @@ class MessagingService:
             participants=b"".join(ids[number].bytes for number in shown),
             name=command.name or None if command.type != "user" else None,
             avatar=command.avatar or None if command.type != "user" else None,
+            settings=settings,
         )
         return self._log.submit(record, context.connection)
 
@@ -182,6 +186,12 @@ class MessagingService:
         rules.check_room(dialog)
         reply_to = command.reply_to_id
         now_ms = self._clock.now_ms()
+        member = dialog.by_number[caller.user_number]
+        if (
+            not dialog.rights[member.role] & WRITE_FREELY
+            or member.extra.silenced_until_ms
+        ):
+            rules.check_may_write(dialog, member, now_ms)
         record = MessageRecord(
             dialog.number,
             now_ms if now_ms > dialog.active_ms else dialog.active_ms,
@@ -311,8 +321,7 @@ class MessagingService:
         caller = context.user
         member = dialog.by_number[caller.user_number]
         if seq <= member.read_seq:
-            unread = dialog.message_count - member.read_ordinal
-            now = ReadState(dialog.id, member.read_seq, unread)
+            now = ReadState(dialog.id, member.read_seq, dialog.unread(member))
             return self._log.hold(now, dialog.changed_position)
         rules.check_room(dialog)
         record = ReadRecord(
@@ -371,6 +380,8 @@ class MessagingService:
         dialog: DialogState,
         event: type[TypingStarted] | type[TypingStopped],
     ) -> Done:
+        member = dialog.by_number[context.user.user_number]
+        rules.check_may_speak(dialog, member, self._clock.now_ms())
         if len(dialog.members) <= TYPING_MEMBERS_MAX:
             self._hub.deliver(
                 dialog.members,

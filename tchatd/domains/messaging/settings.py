@@ -73,13 +73,17 @@ LEAVE: Final = 1 << 12
 ASSIGN: Final = 1 << 13
 SEE_MEMBERS: Final = 1 << 14
 ALL_RIGHTS: Final = (1 << 15) - 1
+WRITE_FREELY: Final = 1 << 15
+"""No right of its own: WRITE where nothing else of the dialog has to be looked at, so
+that sending asks one question."""
 
 _BASIC: Final = WRITE | REACT | LEAVE | SEE_MEMBERS
 _ADMIN: Final = (
     _BASIC | ADD | REMOVE | PIN | INVITE | DELETE_ANY | SILENCE | SET_PROFILE | ASSIGN
 )
 _RANK: Final = {"guest": 0, "member": 1, "admin": 2, "owner": 3}
-_RANKS: Final = {MEMBER: 1, OWNER: 3, ADMIN: 2, GUEST: 0}
+RANKS: Final = {GUEST: 0, MEMBER: 1, ADMIN: 2, OWNER: 3}
+"""Nobody touches somebody of equal or higher rank."""
 
 RIGHTS: Final[dict[str, dict[int, int]]] = {
     "user": {
@@ -108,6 +112,7 @@ RIGHTS: Final[dict[str, dict[int, int]]] = {
     },
 }
 """By type and role. In a dialog of two both are members and set only what vanishes."""
+_SLOWED: Final = (MEMBER, GUEST)
 _MOVABLE: Final = (("who_may_write", WRITE), ("who_may_add", ADD), ("who_may_pin", PIN))
 
 assert set(RIGHTS) == set(TYPES)
@@ -117,13 +122,17 @@ def rights(type: int, settings: DialogSettings) -> tuple[int, int, int, int]:
     """What each role may, by the role's number."""
     table = RIGHTS[TYPES[type]]
     found = []
+    is_settable = TYPES[type] != "user"
     for role in range(4):
         mine = table[role]
-        if TYPES[type] != "user":
+        if is_settable:
             for name, right in _MOVABLE:
                 least = getattr(settings, name)
                 if least is not UNSET:
-                    allowed = _RANKS[role] >= _RANK[least]
+                    allowed = RANKS[role] >= _RANK[least]
                     mine = mine | right if allowed else mine & ~right
+        is_slowed = is_settable and settings.slow_mode_s and role in _SLOWED
+        if mine & WRITE and not is_slowed:
+            mine |= WRITE_FREELY
         found.append(mine)
     return found[0], found[1], found[2], found[3]

@@ -103,8 +103,12 @@ def test_participants_are_counted_once_and_include_the_caller() -> None:
             new("group", [uuid4() for _ in range(5_000)], "x"),
             errors.InvalidParticipants,
         ),
-        (new("channel", [uuid4()], "x"), errors.TypeNotAvailable),
-        (new("business", [uuid4()]), errors.TypeNotAvailable),
+        (new("channel", [uuid4()]), Invalid),
+        (new("channel", [uuid4()], ""), Invalid),
+        (
+            new("business", [uuid4() for _ in range(100)]),
+            errors.InvalidParticipants,
+        ),
     ],
 )
 def test_a_dialog_that_cannot_be_is_refused(
