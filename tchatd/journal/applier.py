@@ -22,7 +22,15 @@ import trio
 
 from tchatd.domains.messaging.dialog import Entry
 from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
-from tchatd.domains.messaging.records import Record, decode, encode
+from tchatd.domains.messaging.records import (
+    DialogRecord,
+    MessageRecord,
+    OwnRecord,
+    ReadRecord,
+    Record,
+    decode,
+    encode,
+)
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     DialogStore,
@@ -44,6 +52,8 @@ row for each member, and no batch may take so long that the store gives it up.""
 _LOADS_MAX: Final = 3
 """Dialogs first, then what they miss; and once more to see that nothing does."""
 _RETRY_AFTER_S: Final = 5
+_TOLD_BY_ANSWER: Final = frozenset({DialogRecord, MessageRecord, ReadRecord, OwnRecord})
+"""Whose answer has all that the event has, so that who asked need not get it, too."""
 
 
 class Applier:
@@ -103,6 +113,8 @@ class Applier:
         entry = self._apply(record, position)
         self.applied_position = position
         deferred: Deferred[Any] = Deferred()
+        if type(record) not in _TOLD_BY_ANSWER:
+            connection = None
         self._pending.append((position, deferred, entry, connection))
         self.unflushed.append(entry)
         return deferred

@@ -19,9 +19,10 @@ from tchatd.domains.messaging.events import (
     MemberRemoved,
     MemberRole,
     MessageDelivered,
+    OwnState,
 )
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.member import Member, extra_of
+from tchatd.domains.messaging.member import Member, MemberExtra, extra_of
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX, Done
 from tchatd.domains.messaging.records import (
     AddRecord,
@@ -52,7 +53,11 @@ from tchatd.kernel.clock import rfc3339
 
 
 def add(dialog: DialogState, record: AddRecord, position: int) -> Entry:
-    """Who comes has read everything so far, and finds the dialog new."""
+    """Who comes has read everything so far, and finds the dialog new.
+
+    Who comes back keeps what they have sent (client_ids name messages for ever), what
+    they had deleted for themselves, and a silence that a moderator has laid on them.
+    """
     added = BitMap.deserialize(record.added)
     before = dialog.members
     assert added
@@ -101,7 +106,11 @@ def _join(
     member.left_seq = member.left_position = 0
     member.own_position = member.changed_position = position
     member.mentions = None
-    member.extra = extra_of(None)
+    member.extra = MemberExtra(
+        hidden=member.extra.hidden,
+        cleared_seq=member.extra.cleared_seq,
+        silenced_until_ms=member.extra.silenced_until_ms,
+    )
 
 
 def remove(dialog: DialogState, record: RemoveRecord, position: int) -> Entry:
@@ -208,7 +217,7 @@ def drop(dialog: DialogState, record: DropRecord, position: int) -> Entry:
     before = dialog.members
     seq = dialog.next_event(position)
     dialog.members, dialog.participants = BitMap(), ()
-    dialog.is_dropped = True
+    dialog.is_dropped = dialog.all_loaded = True
     event = DialogDeleted(
         dialog.id, seq, uuid_text(record.actor_id), rfc3339(record.at_ms)
     )
@@ -224,7 +233,8 @@ def keep(dialog: DialogState, record: OwnRecord, position: int) -> Entry:
     member.extra = extra_of(record.extra)
     if record.read_seq > member.read_seq:
         member.read_up_to(record.read_seq, record.read_ordinal, record.at_ms)
-    return _own(dialog, record, record.actor, member, position)
+    state = _own_state(dialog, member, position)
+    return _own(dialog, record, record.actor, member, position, state, state)
 
 
 def restrict(dialog: DialogState, record: RestrictRecord, position: int) -> Entry:
@@ -233,7 +243,13 @@ def restrict(dialog: DialogState, record: RestrictRecord, position: int) -> Entr
     member.extra = structs.replace(
         member.extra, silenced_until_ms=record.silenced_until_ms
     )
-    return _own(dialog, record, record.user, member, position)
+    state = _own_state(dialog, member, position)
+    return _own(dialog, record, record.user, member, position, state, Done())
+
+
+def _own_state(dialog: DialogState, member: Member, position: int) -> OwnState:
+    member.own_position = member.changed_position = position
+    return dialog.own_state(member)
 
 
 def _own(
@@ -242,12 +258,13 @@ def _own(
     user: int,
     member: Member,
     position: int,
+    state: OwnState,
+    answer: Any,
 ) -> Entry:
-    member.own_position = member.changed_position = position
-    state = dialog.own_state(member)
+    """state: for the member's own devices and nobody else, a draft may be in it."""
     changes = Changes(members=(member.row(dialog.number, user),))
     audience = BitMap((user,))
-    return _entry(dialog, record, position, OWN, state, audience, state, changes)
+    return _entry(dialog, record, position, OWN, state, audience, answer, changes)
 
 
 def deliver(dialog: DialogState, record: DeliverRecord, position: int) -> Entry:

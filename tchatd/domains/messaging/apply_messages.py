@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, structs
 
+from tchatd.domains.messaging.content import Buttons
 from tchatd.domains.messaging.dialog import Changes, DialogState, Entry
 from tchatd.domains.messaging.events import (
     MessageDeleted,
@@ -67,17 +68,22 @@ def edit(dialog: DialogState, record: EditRecord, position: int) -> Entry:
     state = _state(dialog, record.seq)
     before = state.changes
     past = Past(record.at_ms, state.body.content)
+    history = (*before.history, past)
+    if len(history) > HISTORY_MAX:  # what was said at first stays
+        history = (history[0], *history[2:])
     body = structs.replace(
         state.body,
         content=record.content,
         mentions=record.mentions,
         mentioned=record.mention_numbers,
-        buttons=UNSET if record.buttons is None else record.buttons,
+        buttons=UNSET
+        if record.buttons is None
+        else msgspec.convert(record.buttons, Buttons),
     )
     changes = structs.replace(
         before,
         edited_ms=record.at_ms,
-        history=(*before.history, past)[-HISTORY_MAX:],
+        history=history,
     )
     new = structs.replace(state, body=body, changes=changes, position=position)
     rows = mention(dialog, record.seq, record.mention_numbers, position)
@@ -118,7 +124,8 @@ def delete(dialog: DialogState, record: DeleteRecord, position: int) -> Entry:
         root = _state(dialog, record.thread_seq)
         thread = root.changes.thread
         assert thread is not None
-        root = _with_thread(root, structs.replace(thread, count=thread.count - 1))
+        thread = structs.replace(thread, count=thread.count - 1, counted_seq=seq)
+        root = _with_thread(root, thread)
         states.append(structs.replace(root, position=position))
         dialog.set_message(states[-1])
     event = MessageDeleted(
@@ -129,6 +136,7 @@ def delete(dialog: DialogState, record: DeleteRecord, position: int) -> Entry:
         rfc3339(record.at_ms),
         uuid_text(record.actor_id) if record.actor else UNSET,
         UNSET if record.reason is None else record.reason,
+        new.body.thread_id,
     )
     changed = Changes(profile=dialog.profile(), messages=tuple(states))
     return _entry(dialog, record, position, MESSAGE_DELETED, event, Done(), changed)
@@ -137,15 +145,15 @@ def delete(dialog: DialogState, record: DeleteRecord, position: int) -> Entry:
 def react(dialog: DialogState, record: ReactRecord, position: int) -> Entry:
     state = _state(dialog, record.seq)
     before = state.changes
-    by_emoji = {r.emoji: BitMap.deserialize(r.users) for r in before.reactions}
-    users = by_emoji.setdefault(record.emoji, BitMap())
+    by_emoji = {reactors.emoji: reactors for reactors in before.reactions}
+    same = by_emoji.get(record.emoji)
+    users = BitMap() if same is None else BitMap.deserialize(same.users)
     if record.is_added:
         users.add(record.actor)
     else:
         users.discard(record.actor)
-    reactions = tuple(
-        Reactors(emoji, users.serialize()) for emoji, users in by_emoji.items() if users
-    )
+    by_emoji[record.emoji] = Reactors(record.emoji, users.serialize(), len(users))
+    reactions = tuple(r for r in by_emoji.values() if r.count)
     shown = before.shown
     if not record.is_added:
         mine = (record.emoji, record.actor)
@@ -240,7 +248,7 @@ def in_thread(
     people = thread.people
     if reply.sender_id not in people and len(people) < THREAD_PEOPLE_SHOWN_MAX:
         people = (*people, reply.sender_id)
-    after = ThreadState(thread.count + 1, reply.seq, reply.at_ms, people)
+    after = ThreadState(thread.count + 1, reply.seq, reply.at_ms, people, reply.seq)
     root = structs.replace(_with_thread(root, after), position=position)
     dialog.set_message(root)
     return root
@@ -249,9 +257,14 @@ def in_thread(
 def mention(
     dialog: DialogState, seq: int, numbers: Iterable[int], position: int
 ) -> list[MemberRow]:
-    """The message with this seq mentions them; rows of those for whom it is unread."""
+    """The message with this seq mentions them; rows of those for whom it is unread.
+
+    Who has left since they were mentioned first has nothing unread, and no new row.
+    """
     rows = []
     for number in numbers:
+        if number not in dialog.members:
+            continue
         member = dialog.member(number)
         assert member is not None
         if seq > member.read_seq and (
@@ -269,11 +282,12 @@ def _unmention(
 ) -> list[MemberRow]:
     rows = []
     for number in numbers:
+        if number not in dialog.members:
+            continue
         member = dialog.member(number)
         assert member is not None
         if member.mentions is not None and seq in member.mentions:
-            member.mentions = BitMap(member.mentions)
-            member.mentions.discard(seq)
+            member.mentions = member.mentions - BitMap((seq,)) or None
             member.changed_position = position
             rows.append(member.row(dialog.number, number))
     return rows

@@ -26,6 +26,7 @@ from tchatd.domains.messaging.message_state import (
 )
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
+    MENTION_SEQS_SHOWN_MAX,
     Dialog,
     Draft,
     Message,
@@ -189,9 +190,13 @@ class DialogState:
         return self.tail[0].seq if self.tail else self.last_seq + 1
 
     def member(self, user_number: int) -> Member | None:
-        """The member's cursor; None if it has to be loaded."""
+        """The member's cursor; None if it has to be loaded.
+
+        Whoever is not in the dialog may have been, and has a row then: only of members
+        it is known that they have done nothing yet.
+        """
         member = self.by_number.get(user_number)
-        if member is None and self.all_loaded:
+        if member is None and self.all_loaded and user_number in self.members:
             member = self.by_number[user_number] = Member()
         return member
 
@@ -275,11 +280,22 @@ class DialogState:
 
     def mention_count(self, member: Member) -> int:
         """Unread messages that mention the member, but for deleted ones."""
-        mentions = member.mentions
+        mentions = self._mentions(member)
+        return 0 if mentions is None else _above(mentions, member.read_seq)
+
+    def _mention_seqs(self, member: Member) -> tuple[int, ...]:
+        """Of the latest that `mention_count` counts."""
+        mentions = self._mentions(member)
         if mentions is None:
-            return 0
+            return ()
+        unread = mentions[mentions.rank(member.read_seq) :]
+        return tuple(unread[-MENTION_SEQS_SHOWN_MAX:])
+
+    def _mentions(self, member: Member) -> BitMap | None:
+        if member.mentions is None:
+            return None
         gone = self.gone(member.extra)
-        return _above(mentions if gone is None else mentions - gone, member.read_seq)
+        return member.mentions if gone is None else member.mentions - gone
 
     def gone(self, extra: MemberExtra) -> BitMap | None:
         """Seqs of messages deleted for everyone or for the member; None for none."""
@@ -327,6 +343,10 @@ class DialogState:
             draft=draft_of(extra),
             pinned_message_ids=self.pins,
             settings=self.settings,
+            mention_seqs=self._mention_seqs(member) or UNSET,
+            hidden=_ranges(_bitmap(extra.hidden)) or UNSET,
+            cleared_seq=extra.cleared_seq or UNSET,
+            silenced_until=_time(extra.silenced_until_ms),
             created_at=rfc3339(self.created_ms),
             updated_at=rfc3339(self.active_ms),
         )
@@ -336,9 +356,11 @@ class DialogState:
         extra = member.extra
         return OwnState(
             dialog_id=self.id,
+            last_seq=self.last_seq,
             read_seq=member.read_seq,
             unread_count=self.unread(member),
             mention_count=self.mention_count(member),
+            mention_seqs=self._mention_seqs(member),
             role=role_name(member.role),
             is_pinned=extra.is_pinned,
             is_archived=extra.is_archived,

@@ -76,7 +76,8 @@ class MessageDeleted(
     tag="message.deleted",
     omit_defaults=True,
 ):
-    """Gone for everyone. user_id: who did it; absent when its time was over."""
+    """Gone for everyone. user_id: who did it; absent when its time was over.
+    thread_id: of the message whose thread counts one less."""
 
     dialog_id: str
     seq: int
@@ -85,6 +86,7 @@ class MessageDeleted(
     at: str
     user_id: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    thread_id: str | UnsetType = UNSET
 
 
 class ReactionAdded(
@@ -233,14 +235,18 @@ class OwnState(
 ):
     """All that a member keeps for themselves in a dialog, and what they have read.
 
+    last_seq: of the dialog when it was so; the counts have all events up to it.
+    mention_seqs: of the latest 1,000 unread messages that mention the member.
     hidden: seqs of messages deleted for oneself, as [first, last] ranges; cleared_seq:
         everything up to it is, too. silenced_until: set by a moderator.
     """
 
     dialog_id: str
+    last_seq: int
     read_seq: int
     unread_count: int
     mention_count: int
+    mention_seqs: tuple[int, ...] = ()
     role: Role = "member"
     is_pinned: bool = False
     is_archived: bool = False

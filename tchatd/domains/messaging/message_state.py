@@ -41,14 +41,11 @@ class MessageBody(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Reactors(Struct, frozen=True, gc=False, array_like=True):
-    """Everybody who reacted with this emoji; users: Roaring bitmap."""
+    """Everybody who reacted with this emoji; users: Roaring bitmap of `count`."""
 
     emoji: str
     users: bytes
-
-    @property
-    def count(self) -> int:
-        return len(BitMap.deserialize(self.users))
+    count: int
 
 
 class ShownReaction(Struct, frozen=True, gc=False, array_like=True):
@@ -61,12 +58,14 @@ class ShownReaction(Struct, frozen=True, gc=False, array_like=True):
 
 
 class ThreadState(Struct, frozen=True, gc=False, array_like=True):
-    """count: messages that are not deleted. people: 16-byte ids of the first 10."""
+    """count: messages that are not deleted. people: 16-byte ids of the first 10.
+    counted_seq: of the latest event that changed it."""
 
     count: int
     last_seq: int
     last_ms: int
     people: tuple[bytes, ...]
+    counted_seq: int = 0
 
 
 class PollState(Struct, frozen=True, gc=False, array_like=True):
@@ -86,7 +85,8 @@ class Past(Struct, frozen=True, gc=False, array_like=True):
 class MessageChanges(
     Struct, frozen=True, gc=False, array_like=True, omit_defaults=True
 ):
-    """history: what it said before, the first first; at most `HISTORY_MAX`.
+    """history: what it said at first, and before the latest edits, the first first; at
+    most `HISTORY_MAX` in all.
 
     deleted_by: user number; 0 when it vanished. reason: of the moderator who deleted
     it. To evolve, append with a default.
@@ -205,7 +205,8 @@ def _thread(state: MessageState) -> Thread | UnsetType:
         return UNSET
     last_id = message_id(thread.last_ms, state.dialog_number, thread.last_seq)
     people = tuple(uuid_text(id) for id in thread.people)
-    return Thread(thread.count, last_id, rfc3339(thread.last_ms), people)
+    at = rfc3339(thread.last_ms)
+    return Thread(thread.count, last_id, at, people, thread.counted_seq)
 
 
 def poll_results(state: MessageState) -> PollResults | UnsetType:

@@ -31,6 +31,7 @@ REACTION_KINDS_MAX: Final = 20
 REACTIONS_SHOWN_MAX: Final = 100
 THREAD_PEOPLE_SHOWN_MAX: Final = 10
 PINS_MAX: Final = 100
+MENTION_SEQS_SHOWN_MAX: Final = 1_000
 DRAFT_MAX: Final = 4_096
 MENTIONS_MAX: Final = 50
 DIALOGS_PAGE_MAX: Final = 100
@@ -74,12 +75,13 @@ class ReactionCount(Struct, frozen=True, gc=False):
 
 class Thread(Struct, frozen=True, gc=False):
     """Under a message. participants: the first 10 who wrote in it; deleted messages
-    are not counted."""
+    are not counted. seq: of the latest event that is counted."""
 
     count: int
     last_message_id: str
     last_at: str
     participants: tuple[str, ...]
+    seq: int = 0
 
 
 class PollResults(Struct, frozen=True, gc=False):
@@ -132,7 +134,8 @@ class Dialog(Struct, frozen=True, gc=False, kw_only=True):
     """As one member sees it.
 
     participants: user ids, up to 100 of the members. role: the caller's. What the
-    caller keeps for themselves (is_pinned, draft, …) is in it, too.
+    caller keeps for themselves (is_pinned, draft, …) is in it, too, as in OwnState.
+    All of it is as of last_seq.
     """
 
     id: str
@@ -153,6 +156,10 @@ class Dialog(Struct, frozen=True, gc=False, kw_only=True):
     draft: Draft | UnsetType = UNSET
     pinned_message_ids: tuple[str, ...] = ()
     settings: DialogSettings = PLAIN
+    mention_seqs: tuple[int, ...] | UnsetType = UNSET
+    hidden: tuple[tuple[int, int], ...] | UnsetType = UNSET
+    cleared_seq: int | UnsetType = UNSET
+    silenced_until: str | UnsetType = UNSET
     created_at: str
     updated_at: str
 
@@ -227,11 +234,15 @@ class ReadMessages(Struct, frozen=True):
 
 
 class ReadState(Struct, frozen=True, gc=False):
-    """Where the caller's cursor is now; it only moves forward."""
+    """Where the caller's cursor is now; it only moves forward.
+
+    seq: of the event that it was, if it was one; absent when it was read before.
+    """
 
     dialog_id: str
     read_seq: int
     unread_count: int
+    seq: int | UnsetType = UNSET
 
 
 class ListEvents(Struct, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ from tchatd.domains.messaging.store import (
     TYPES,
     DialogRow,
     Found,
+    MemberRow,
     Wants,
 )
 from tchatd.kernel.bitmaps import BitMap
@@ -395,9 +396,17 @@ class MessagingState:
             rfc3339(record.at_ms),
             seq or UNSET,
         )
+        unread = dialog.unread(member)
         changes = None
-        if member.mentions is not None:
-            changes = Changes(members=(member.row(dialog.number, record.reader),))
+        rows: tuple[MemberRow, ...] = ()
+        if member.mentions is not None:  # maybe of deleted messages only
+            rows = (member.row(dialog.number, record.reader),)
+        if unread:  # no device can count them that lacks some of the messages
+            alone = BitMap((record.reader,))
+            told = ((alone, dialog.own_state(member)),)
+            changes = Changes(members=rows, told=told)
+        elif rows:
+            changes = Changes(members=rows)
         return dialog, Entry(
             position,
             dialog.number,
@@ -413,7 +422,7 @@ class MessagingState:
             None,
             event,
             dialog.members if seq else None,
-            ReadState(dialog.id, record.read_seq, dialog.unread(member)),
+            ReadState(dialog.id, record.read_seq, unread, seq or UNSET),
             (),
             member.role,
             None,
@@ -449,6 +458,7 @@ class MessagingState:
         dialog.by_number[record.creator] = Member(role)
         self._add(dialog)
         maker = dialog.by_number[record.creator]
+        maker.changed_position = position
         changes = None
         if role != MEMBER:  # the event says what everybody else is
             alone = BitMap((record.creator,))

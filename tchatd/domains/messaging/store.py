@@ -430,7 +430,8 @@ class CommandLog(Protocol):
     def submit(self, record: Record, connection: int | None = None) -> Deferred[Any]:
         """Journal it and apply it; answered and told to others once it is durable.
 
-        connection: of who asked; it gets the answer, not the event.
+        connection: of who asked; it gets the answer, and not the event when that has
+            no more to tell (a message, a dialog, what was read, what is one's own).
 
         Raises:
             Unavailable: no room in the journal; nothing has changed.

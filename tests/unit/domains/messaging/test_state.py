@@ -114,7 +114,7 @@ def test_unread_counts_follow_messages_reads_and_ones_own_sending(
     dialog = apply.dialog(1)
     assert [unread(dialog, user) for user in (1, 2, 3)] == [0, 4, 4]
     answer = apply(read(1, 2, 3, 2)).answer
-    assert answer == ReadState(dialog.id, 3, 2)
+    assert answer == ReadState(dialog.id, 3, 2, 6)
     apply(message(1, 3))
     assert [unread(dialog, user) for user in (1, 2, 3)] == [1, 3, 0]
 
