@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import msgspec
@@ -133,6 +134,9 @@ class Applier:
             event = trio.Event()
             held.on_done(lambda _: event.set())
             await event.wait()
+
+    def pinned(self, number: int) -> AbstractContextManager[None]:
+        return self.loader.pinned(number)
 
     async def load(
         self,

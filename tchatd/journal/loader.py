@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import trio
@@ -120,6 +120,11 @@ class Loader:
                 if (row.dialog_number, row.actor, row.client_id) == key:
                     return row
             return None
+
+    def pinned(self, number: int) -> AbstractContextManager[None]:
+        """Hold on to the dialog, and to everything that happens to it meanwhile, for
+        somebody who asks the store by themselves."""
+        return self._pinned(Wants(numbers={number}))
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

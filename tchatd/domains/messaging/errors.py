@@ -138,3 +138,63 @@ class TooManyScheduled(DomainError):
 class NotABusiness(DomainError):
     code, kind = "not-a-business", ErrorKind.UNPROCESSABLE
     title = "The user is no business"
+
+
+class NotTheSender(DomainError):
+    code, kind = "not-the-sender", ErrorKind.FORBIDDEN
+    title = "Only who sent the message can do this"
+
+
+class MessageGone(Conflict):
+    code, title = "message-deleted", "The message has been deleted"
+
+
+class EditTooLate(DomainError):
+    code, kind = "edit-too-late", ErrorKind.UNPROCESSABLE
+    title = "A message can be edited for 24 hours"
+
+
+class NotEditable(DomainError):
+    code, kind = "not-editable", ErrorKind.UNPROCESSABLE
+    title = "Such a message stays as it was sent"
+
+
+class NotForwardable(DomainError):
+    code, kind = "not-forwardable", ErrorKind.UNPROCESSABLE
+    title = "Such a message cannot be forwarded"
+
+
+class TooManyHidden(DomainError):
+    """Clearing the dialog makes room again."""
+
+    code, kind = "too-many-hidden", ErrorKind.UNPROCESSABLE
+    title = "So many messages are deleted for you here; clear the dialog instead"
+
+
+class TooManyReactions(DomainError):
+    code, kind = "too-many-reactions", ErrorKind.UNPROCESSABLE
+    title = "The message has as many kinds of reaction as it can"
+
+
+class TooManyPins(DomainError):
+    code, kind = "too-many-pins", ErrorKind.UNPROCESSABLE
+    title = "The dialog has as many pinned messages as it can; unpin one"
+
+
+class NotAPoll(DomainError):
+    code, kind = "not-a-poll", ErrorKind.UNPROCESSABLE
+    title = "The message is no poll"
+
+
+class PollClosed(Conflict):
+    code, title = "poll-closed", "The poll is closed"
+
+
+class NoThreadHere(DomainError):
+    code, kind = "no-thread-here", ErrorKind.UNPROCESSABLE
+    title = "A message in a thread has no thread of its own"
+
+
+class OnlyBots(DomainError):
+    code, kind = "only-bots", ErrorKind.FORBIDDEN
+    title = "Only bots send buttons"

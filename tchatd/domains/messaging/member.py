@@ -17,6 +17,9 @@ from tchatd.domains.messaging.identifiers import client_time_ms
 from tchatd.domains.messaging.store import MEMBER, MemberRow
 from tchatd.kernel.bitmaps import BitMap
 
+HIDDEN_MAX: Final = 1_000
+"""Messages that a member has deleted for themselves, one by one, in one dialog."""
+
 
 class DraftState(Struct, frozen=True, gc=False, array_like=True):
     text: str
@@ -38,6 +41,27 @@ class MemberExtra(Struct, frozen=True, gc=False, array_like=True, omit_defaults=
     hidden: bytes | None = None
     cleared_seq: int = 0
     silenced_until_ms: int = 0
+
+    def hides(self, seq: int) -> bool:
+        """Whether the member has deleted the message with this seq for themselves."""
+        if self.hidden is None:
+            return seq <= self.cleared_seq
+        return seq <= self.cleared_seq or seq in BitMap.deserialize(self.hidden)
+
+
+class Hidden:
+    """What of a dialog's messages a member does not see, to be asked many times."""
+
+    __slots__ = ("cleared_seq", "seqs")
+
+    def __init__(self, extra: MemberExtra) -> None:
+        self.cleared_seq = extra.cleared_seq
+        self.seqs = BitMap()
+        if extra.hidden is not None:
+            self.seqs = BitMap.deserialize(extra.hidden)
+
+    def __contains__(self, seq: int) -> bool:
+        return seq <= self.cleared_seq or seq in self.seqs
 
 
 PLAIN: Final = MemberExtra()

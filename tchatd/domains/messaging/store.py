@@ -7,6 +7,7 @@ snapshot as of the journal position it holds. What is later is in memory (state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -398,6 +399,12 @@ class UserDirectory(Protocol):
     async def ids_of(self, numbers: Sequence[int]) -> Mapping[int, UUID]: ...
 
 
+class Bots(Protocol):
+    """Who among the users is a program."""
+
+    def is_bot(self, user_number: int) -> bool: ...
+
+
 class Hub(Protocol):
     """Brings events to whoever is online of those concerned."""
 
@@ -444,6 +451,11 @@ class CommandLog(Protocol):
 
     async def durable(self, position: int) -> None:
         """Return once position is durable."""
+        ...
+
+    def pinned(self, number: int) -> AbstractContextManager[None]:
+        """Meanwhile the dialog is not evicted, and state keeps what changes in it: what
+        the store answers is as old as its query, and state has all that is later."""
         ...
 
     async def load(
