@@ -57,7 +57,7 @@ def test_settings_that_were_written_first_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("type", "setting", "least"),
-    product(("group", "channel", "business"), MOVABLE, get_args(Least)),
+    list(product(("group", "channel", "business"), MOVABLE, get_args(Least))),
 )
 def test_a_setting_moves_its_right_and_no_other(
     type: str, setting: str, least: str
@@ -74,7 +74,8 @@ def test_a_setting_moves_its_right_and_no_other(
 
 def test_in_a_dialog_of_two_settings_move_nothing() -> None:
     number = TYPES.index("user")
-    assert rights(number, FULL) == rights(number, DialogSettings())
+    moved = zip(rights(number, FULL), rights(number, DialogSettings()), strict=True)
+    assert all((one ^ other) & s.ALL_RIGHTS == 0 for one, other in moved)
 
 
 def test_every_role_of_every_type_has_rights_of_the_table() -> None:
@@ -96,3 +97,13 @@ def test_who_writes_freely_may_write_and_is_not_slowed(
     for role, found in enumerate(rights(TYPES.index(type), settings)):
         slowed = slow_mode_s > 0 and type != "user" and role in (MEMBER, GUEST)
         assert bool(found & s.WRITE_FREELY) == bool(found & s.WRITE and not slowed)
+
+
+def test_in_slow_mode_owners_and_admins_write_freely() -> None:
+    slow = DialogSettings(slow_mode_s=5)
+    for settings, free in ((DialogSettings(), RANKED), (slow, (ADMIN, OWNER))):
+        found = rights(TYPES.index("group"), settings)
+        for role in free:
+            assert found[role] & s.WRITE_FREELY
+    assert not rights(TYPES.index("group"), slow)[MEMBER] & s.WRITE_FREELY
+    assert not rights(TYPES.index("channel"), slow)[MEMBER] & s.WRITE_FREELY
