@@ -33,6 +33,7 @@ from tchatd.domains.messaging.store import (
     Wants,
 )
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.stores.postgres.arrays import array
 from tchatd.stores.postgres.connection import Connection
 from tchatd.stores.postgres.errors import ConstraintViolation
 from tchatd.stores.postgres.pool import Pool
@@ -538,8 +539,8 @@ def _flush_parameters(batch: FlushBatch) -> dict[str, Any]:
     _put(parameters, "j", _MEMBER_TYPES, members.values())
     _put(parameters, "m", _CURSOR_TYPES, cursors.values())
     _put(parameters, "u", _UPDATE_TYPES, batch.updates)
-    for name in _EVENT_TYPES:
-        parameters[f"e_{name}"] = getattr(batch.events, name)
+    for name, type in _EVENT_TYPES.items():
+        parameters[f"e_{name}"] = array(type, getattr(batch.events, name))
     return parameters
 
 
@@ -551,17 +552,18 @@ def _put(
 ) -> None:
     """One array for each field of the rows."""
     rows = list(rows)
-    for name in types:
-        parameters[f"{prefix}_{name}"] = [getattr(row, name) for row in rows]
-    if "pins" in types:
-        parameters[f"{prefix}_pins"] = [_PIN_SEPARATOR.join(row.pins) for row in rows]
+    for name, type in types.items():
+        values = [getattr(row, name) for row in rows]
+        if name == "pins":
+            values = [_PIN_SEPARATOR.join(pins) for pins in values]
+        parameters[f"{prefix}_{name}"] = array(type, values)
 
 
 class _Created(Struct):
     """A new dialog's row with what stands beside it in `DialogRow`."""
 
     number: int
-    id: UUID
+    id: bytes
     type: int
     creator: int
     created_ms: int
@@ -588,7 +590,7 @@ def _created(
     of = row if profile is None else profile
     return _Created(
         number=row.number,
-        id=UUID(bytes=row.id),
+        id=row.id,
         type=row.type,
         creator=row.creator,
         created_ms=row.created_ms,
