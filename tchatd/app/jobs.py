@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
+from tchatd.kernel.clock import Clock
 from tchatd.kernel.errors import DomainError
 from tchatd.observe.logging import get_logger
 
@@ -14,6 +15,9 @@ PRUNE_INTERVAL_S = 600.0
 PRUNE_ROUNDS_MAX = 1_000  # of one pass; what is left waits for the next one
 HEALTH_INTERVAL_S = 2.0
 HEALTH_TIMEOUT_S = 5.0
+ALARM_IDLE_S = 60.0
+RETRY_S = 2.0
+STEP_S_MIN = 0.01  # between two steps with much to do, so that others have their turn
 _log = get_logger("jobs")
 
 
@@ -45,6 +49,56 @@ async def prune_regularly(
                 _log.warning("pruning put off", what=name, why=error.code)
             if total:
                 _log.info("pruned", what=name, rows=total)
+
+
+class Alarm:
+    """Runs a step when its next work is due, or when somebody wakes it.
+
+    step: does some of what is due and answers when more will be, in milliseconds of
+    the clock, or None if nothing is known of. It is asked again after `idle_s` at the
+    latest: the clock may be set, and another node may have added something. A store
+    that is away is tried again after `RETRY_S`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], Awaitable[int | None]],
+        clock: Clock,
+        idle_s: float = ALARM_IDLE_S,
+    ) -> None:
+        self._name = name
+        self._step = step
+        self._clock = clock
+        self._idle_s = idle_s
+        self._wake = trio.Event()
+        self._is_away = False
+
+    def wake(self) -> None:
+        """There may be something sooner than was known."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled; whatever a step does, a crash in it must be harmless."""
+        while True:
+            self._wake = trio.Event()
+            wait_s = await self._once()
+            with trio.move_on_after(wait_s):
+                await self._wake.wait()
+
+    async def _once(self) -> float:
+        try:
+            due_ms = await self._step()
+        except DomainError as error:
+            if not self._is_away:
+                _log.warning("put off", what=self._name, why=error.code)
+            self._is_away = True
+            return RETRY_S
+        self._is_away = False
+        if due_ms is None:
+            return self._idle_s
+        wait_s = (due_ms - self._clock.now_ms()) / 1_000
+        return min(max(wait_s, STEP_S_MIN), self._idle_s)
 
 
 class StoreHealth:

@@ -229,8 +229,14 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(health.run)
             nursery.start_soon(every, TICK_S, edge.sessions.tick)
-            prunes = {"auth": core.auth.prune, "idempotency": core.idempotency.prune}
+            prunes = {
+                "auth": core.auth.prune,
+                "idempotency": core.idempotency.prune,
+                **core.beside.prunes,
+            }
             nursery.start_soon(prune_regularly, prunes, PRUNE_INTERVAL_S)
+            for alarm in core.beside.alarms:
+                nursery.start_soon(alarm.run)
             try:
                 await nursery.start(console.run)
             except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tchatd.app.beside import Beside
 from tchatd.app.secrets import Secrets
 from tchatd.app.settings import Settings
 from tchatd.domains.auth import routes as auth_routes
@@ -186,6 +187,18 @@ class Core:
             self.clock,
             self.ids,
         )
+        self.beside = Beside(
+            self.pool,
+            state,
+            self.applier,
+            store,
+            self.auth.directory,
+            self.hub,
+            self.clock,
+            self.ids,
+            send=self.messaging.send_message,
+            invite_key=self.keys.lookup_hash("invites"),
+        )
         self.state = state
 
     @property
@@ -193,6 +206,7 @@ class Core:
         return [
             *auth_routes.routes(self.auth),
             *messaging_routes.operations(self.messaging),
+            *self.beside.operations,
         ]
 
 

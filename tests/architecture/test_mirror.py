@@ -13,6 +13,8 @@ UNTESTED = {
     "__main__.py": "two lines; every test of a real daemon runs it",
     "app/exits.py": "constants; app/test_cli.py holds them against the help",
     "domains/messaging/routes.py": "declarations; tests/contract asks every route",
+    "domains/messaging/beside.py": "ports; tests/support has a suite for each",
+    "domains/messaging/beside_routes.py": "declarations; tests/contract asks them",
     "domains/messaging/errors.py": "declarations; edge/test_problems.py maps the kinds",
 }
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import trio
 
-from tchatd.app.jobs import HEALTH_INTERVAL_S, StoreHealth, every, prune_regularly
+from tchatd.app.jobs import (
+    ALARM_IDLE_S,
+    HEALTH_INTERVAL_S,
+    Alarm,
+    StoreHealth,
+    every,
+    prune_regularly,
+)
 from tchatd.kernel.errors import Unavailable
 
 
@@ -62,3 +69,59 @@ async def test_a_store_that_does_not_answer_is_away(
     health = StoreHealth("postgres", trio.sleep_forever)
     await health.look()
     assert health.problem() == "does not answer"
+
+
+class Steps:
+    """A clock that goes with Trio's, and a step that notes when it was asked."""
+
+    def __init__(self, *answers: int | Exception | None) -> None:
+        self.answers = list(answers)
+        self.asked_s: list[float] = []
+
+    def now_ms(self) -> int:
+        return round(1_000 * trio.current_time())
+
+    async def step(self) -> int | None:
+        self.asked_s.append(round(trio.current_time(), 3))
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def run(steps: Steps, seconds: float, wake_s: float | None = None) -> list[float]:
+    alarm = Alarm("x", steps.step, steps)
+    begun_s = trio.current_time()
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alarm.run)
+            if wake_s is not None:
+                await trio.sleep(wake_s)
+                alarm.wake()
+    return [round(at_s - begun_s, 3) for at_s in steps.asked_s]
+
+
+async def test_an_alarm_sleeps_until_the_next_is_due(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    due_ms = round(1_000 * trio.current_time()) + 5_000
+    assert await run(Steps(due_ms), 60) == [0, 5]
+
+
+async def test_an_alarm_is_woken_and_looks_now_and_then_anyway(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    assert await run(Steps(), 100, wake_s=3) == [0, 3, 3 + ALARM_IDLE_S]
+    assert await run(Steps(1 << 60), 100) == [0, ALARM_IDLE_S]
+
+
+async def test_an_alarm_with_much_to_do_lets_others_have_their_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    assert await run(Steps(0, 0, 0), 1) == [0, 0.01, 0.02, 0.03]
+
+
+async def test_an_alarm_survives_a_store_that_is_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    assert await run(Steps(Unavailable(), Unavailable(), None), 5) == [0, 2, 4]

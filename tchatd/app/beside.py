@@ -1,0 +1,74 @@
+"""Owns what is built beside the messaging core: invites, scheduled messages, …"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from tchatd.app.jobs import Alarm
+from tchatd.domains.messaging import beside_routes
+from tchatd.domains.messaging.access import DialogAccess
+from tchatd.domains.messaging.invites import Invites
+from tchatd.domains.messaging.joining import Joining
+from tchatd.domains.messaging.scheduling import MessageToSend, Scheduling
+from tchatd.domains.messaging.state import MessagingState
+from tchatd.domains.messaging.store import (
+    CommandLog,
+    DialogStore,
+    Hub,
+    UserDirectory,
+)
+from tchatd.kernel.clock import Clock
+from tchatd.kernel.crypto import KeyedHash
+from tchatd.kernel.ids import Ids
+from tchatd.kernel.routing import Operation
+from tchatd.stores.postgres.invites import PostgresInviteStore
+from tchatd.stores.postgres.pool import Pool
+from tchatd.stores.postgres.scheduling import PostgresScheduleStore
+
+
+class Beside:
+    """send: `message.send`. invite_key: changing it ends every invite link."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        state: MessagingState,
+        log: CommandLog,
+        dialogs: DialogStore,
+        directory: UserDirectory,
+        hub: Hub,
+        clock: Clock,
+        ids: Ids,
+        *,
+        send: MessageToSend,
+        invite_key: KeyedHash,
+    ) -> None:
+        access = DialogAccess(state, log)
+        invite_store = PostgresInviteStore(pool)
+        self.joining = Joining(
+            state, log, access, dialogs, invite_store, directory, hub, clock
+        )
+        self.invites = Invites(self.joining, invite_store, invite_key, clock, ids)
+        schedule_store = PostgresScheduleStore(pool)
+        self.scheduling = Scheduling(
+            self.joining, schedule_store, log, hub, send, clock, ids
+        )
+        sending = Alarm("scheduled messages", self.scheduling.send_due, clock)
+        self.scheduling.wake = sending.wake
+        self.alarms = [sending]
+
+    @property
+    def prunes(self) -> Mapping[str, Callable[[], Awaitable[int]]]:
+        """What is done again and again until nothing is left (jobs.py)."""
+        return {
+            "invite claims": self.invites.sweep,
+            "invites": self.invites.prune,
+            "scheduled": self.scheduling.prune,
+        }
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [
+            *beside_routes.invite_operations(self.invites, self.joining),
+            *beside_routes.scheduling_operations(self.scheduling),
+        ]

@@ -1,0 +1,307 @@
+"""Owns the ports to what is kept beside the journal: invites, names, schedules, shops.
+
+These are plain rows. What they come to in a dialog is a record of the journal, so two
+things have to agree that no transaction spans. Each port says in which order they are
+changed, and how a crash in between is found and set right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from msgspec import Struct
+
+
+class InviteRow(Struct, frozen=True, gc=False):
+    """See the migration. expires_ms, uses_max: 0 for never and any number.
+
+    uses: who came by it, who is coming (claims), who waits to be let in (requests).
+    """
+
+    code_hash: bytes
+    seed: bytes
+    dialog_number: int
+    creator: int
+    creator_id: UUID
+    created_ms: int
+    expires_ms: int
+    uses_max: int
+    needs_approval: bool
+    title: str
+    uses: int = 0
+
+    def is_in_time(self, now_ms: int) -> bool:
+        return self.expires_ms == 0 or now_ms < self.expires_ms
+
+    def is_open(self, now_ms: int) -> bool:
+        has_uses = self.uses_max == 0 or self.uses < self.uses_max
+        return has_uses and self.is_in_time(now_ms)
+
+
+class Claim(Struct, frozen=True, gc=False):
+    """A use taken for somebody who is about to join.
+
+    token: of whoever took it last. is_new: the use was counted for this one; else it
+    took over one that was there, such as after a crash.
+    """
+
+    code_hash: bytes
+    user_number: int
+    token: UUID
+    is_new: bool = True
+    dialog_number: int = 0
+
+
+class JoinRequestRow(Struct, frozen=True, gc=False):
+    """code_hash: of the invite a use of which is theirs; None: came by public name."""
+
+    dialog_number: int
+    user_number: int
+    user_id: UUID
+    asked_ms: int
+    code_hash: bytes | None = None
+
+
+class InviteStore(Protocol):
+    """Uses are counted in the transaction that takes them, so never above uses_max.
+
+    Joining: claim, record, settle. A crash in between leaves a claim, which is found
+    (`claims_before`): whoever is in by then keeps the use, else it is given back.
+    A request holds its use from the begin; approving is record, then `decide`.
+    """
+
+    async def create(self, row: InviteRow, now_ms: int, invites_max: int) -> bool:
+        """False if the dialog has so many that have not expired."""
+        ...
+
+    async def invite(self, code_hash: bytes) -> InviteRow | None: ...
+
+    async def invites_of(self, dialog_number: int) -> list[InviteRow]:
+        """The latest first."""
+        ...
+
+    async def revoke(self, dialog_number: int, code_hash: bytes) -> bool: ...
+
+    async def claim(
+        self, code_hash: bytes, user_number: int, token: UUID, now_ms: int
+    ) -> Claim | None:
+        """Take a use; one that was taken for the same user is taken over.
+
+        None: there is no such invite, or it is not open.
+        """
+        ...
+
+    async def settle(self, claim: Claim) -> None:
+        """They are in: the use stays. Nothing happens if it was settled."""
+        ...
+
+    async def give_back(self, claim: Claim) -> None:
+        """They are not in: unless somebody took it over, the use is free again."""
+        ...
+
+    async def claims_before(self, taken_ms: int, limit: int) -> list[Claim]:
+        """With their dialog numbers, the oldest first."""
+        ...
+
+    async def request(
+        self, row: JoinRequestRow, now_ms: int, requests_max: int
+    ) -> bool | None:
+        """Ask to be let in, taking a use of the invite; True if it is new.
+
+        None: too many ask already, or the invite is not open.
+        """
+        ...
+
+    async def requested(
+        self, dialog_number: int, user_number: int
+    ) -> JoinRequestRow | None: ...
+
+    async def requests_of(
+        self, dialog_number: int, limit: int
+    ) -> tuple[list[JoinRequestRow], int]:
+        """The oldest, and how many there are."""
+        ...
+
+    async def decide(
+        self, dialog_number: int, user_number: int, *, approved: bool
+    ) -> bool:
+        """Forget the request; denied, it gives its use back. False: there is none."""
+        ...
+
+    async def prune_invites(self, expired_before_ms: int, limit: int) -> int: ...
+
+
+class NameRow(Struct, frozen=True, gc=False):
+    name: str
+    dialog_number: int
+    claimed_ms: int
+    free_ms: int = 0
+    is_settled: bool = False
+
+
+class NameStore(Protocol):
+    """Public names; the row decides who has one, the dialog's settings repeat it.
+
+    Naming: claim, record, settle. A crash in between leaves a name that is not settled,
+    which is found (`unsettled`) and, unless the dialog says it, given up.
+    """
+
+    async def claim_name(
+        self, name: str, dialog_number: int, now_ms: int
+    ) -> NameRow | None:
+        """Take a free name, or one's own again; else None."""
+        ...
+
+    async def name(self, name: str) -> NameRow | None: ...
+
+    async def settle_name(self, name: str, dialog_number: int, free_ms: int) -> None:
+        """The dialog is called so now; what else it had is held back until free_ms."""
+        ...
+
+    async def give_up_names(
+        self, dialog_number: int, free_ms: int, name: str | None = None
+    ) -> None:
+        """Hold back the name, or all of the dialog's, until free_ms."""
+        ...
+
+    async def unsettled_names(
+        self, claimed_before_ms: int, limit: int
+    ) -> list[NameRow]: ...
+
+    async def prune_names(self, free_before_ms: int, limit: int) -> int: ...
+
+
+class ScheduledRow(Struct, frozen=True, gc=False):
+    """message: JSON of what is sent. failed: why it was given up, an error's code.
+
+    is_claimed: it may have been sent, so it cannot be changed any more.
+    """
+
+    id: UUID
+    author: int
+    author_id: UUID
+    dialog_id: UUID
+    send_at_ms: int
+    message: str
+    tries: int = 0
+    is_claimed: bool = False
+    failed: str | None = None
+
+
+class ScheduleStore(Protocol):
+    """Sending: claim, record, `sent`. A crash in between leaves a claimed row, which
+    is due again after its lease and is sent with the same client_id, its own id."""
+
+    async def schedule(self, row: ScheduledRow, per_user_max: int) -> bool:
+        """False if the author has so many."""
+        ...
+
+    async def scheduled(self, id: UUID) -> ScheduledRow | None: ...
+
+    async def scheduled_of(self, author: int, limit: int) -> list[ScheduledRow]:
+        """The next first."""
+        ...
+
+    async def reschedule(self, id: UUID, send_at_ms: int, message: str) -> bool:
+        """As if new, also one that had failed. False: it is gone, or claimed."""
+        ...
+
+    async def unschedule(self, id: UUID) -> bool:
+        """False: it is gone, or claimed."""
+        ...
+
+    async def claim_due(
+        self, now_ms: int, lease_until_ms: int, limit: int
+    ) -> list[ScheduledRow]:
+        """Those that are due, the oldest first; nobody else gets them until then."""
+        ...
+
+    async def next_due_ms(self) -> int | None: ...
+
+    async def sent(self, ids: Sequence[UUID]) -> None:
+        """Forget them."""
+        ...
+
+    async def postpone(self, id: UUID, due_ms: int, *, is_claimed: bool) -> None:
+        """Try again then. is_claimed: whether it may have been sent."""
+        ...
+
+    async def fail(self, id: UUID, code: str, now_ms: int) -> None: ...
+
+    async def prune_failed(self, before_ms: int, limit: int) -> int: ...
+
+
+class BusinessRow(Struct, frozen=True, gc=False):
+    """profile: JSON. version: goes up with each change."""
+
+    user_number: int
+    user_id: UUID
+    version: int
+    profile: str
+
+
+class BusinessDialogRow(Struct, frozen=True, gc=False):
+    dialog_number: int
+    business: int
+    customer: int
+    agents_version: int
+    greeted_seq: int = 0
+    away_ms: int = 0
+
+
+class ReplyRow(Struct, frozen=True, gc=False):
+    """A reply that was decided. kind: greeting or away. at_ms: of the message that it
+    answers."""
+
+    dialog_number: int
+    seq: int
+    kind: str
+    at_ms: int
+
+
+class BusinessStore(Protocol):
+    """Replying: decide (`reply`), record, `replied`. A crash in between leaves the
+    decision, which is carried out at the next start with the same client_id."""
+
+    async def business(self, user_number: int) -> BusinessRow | None: ...
+
+    async def put_business(
+        self, user_number: int, user_id: UUID, profile: str
+    ) -> BusinessRow: ...
+
+    async def business_dialog(self, dialog_number: int) -> BusinessDialogRow | None: ...
+
+    async def open_business_dialog(self, row: BusinessDialogRow) -> None:
+        """Nothing happens if it is there."""
+        ...
+
+    async def reply(
+        self,
+        dialog_number: int,
+        seq: int,
+        at_ms: int,
+        *,
+        greets: bool,
+        greets_again: bool,
+        away_after_ms: int | None,
+    ) -> list[ReplyRow]:
+        """Decide what the business answers to a message, and keep it to be sent.
+
+        greets: if nothing was greeted yet, or in any case with `greets_again`.
+        away_after_ms: an away reply, unless the last was later; None for none.
+        """
+        ...
+
+    async def replies(self, limit: int) -> list[ReplyRow]:
+        """Decided and not known to be sent, the oldest first."""
+        ...
+
+    async def replied(self, row: ReplyRow) -> None: ...
+
+    async def behind(self, limit: int) -> list[tuple[BusinessDialogRow, BusinessRow]]:
+        """Dialogs whose members do not follow their business's agents yet."""
+        ...
+
+    async def caught_up(self, dialog_number: int, agents_version: int) -> None: ...

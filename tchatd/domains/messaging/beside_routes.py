@@ -1,0 +1,175 @@
+"""Owns how what is beside the journal is offered: invites, scheduled messages, …"""
+
+from __future__ import annotations
+
+from tchatd.domains.messaging import invites as of_invites
+from tchatd.domains.messaging import joining as of_joining
+from tchatd.domains.messaging import scheduling as of_scheduling
+from tchatd.domains.messaging.errors import (
+    Banned,
+    DialogFull,
+    DialogNotFound,
+    InvalidContent,
+    InviteNotFound,
+    NotAllowed,
+    RequestNotFound,
+    ScheduledNotFound,
+    ServerMade,
+    TooManyInvites,
+    TooManyMembers,
+    TooManyRequests,
+    TooManyScheduled,
+)
+from tchatd.domains.messaging.invites import Invites
+from tchatd.domains.messaging.joining import Joining
+from tchatd.domains.messaging.models import Done
+from tchatd.domains.messaging.scheduling import Scheduling
+from tchatd.kernel.errors import Invalid, Unavailable
+from tchatd.kernel.routing import Limit, Operation
+
+_TAG = "Messaging"
+_SEEN = (Invalid, DialogNotFound, NotAllowed, Unavailable)
+_WRITES = Limit(by="user", per_minute=60, burst=60)
+_GUESSES = Limit(by="user", per_minute=60, burst=60)
+"""Of codes and names; 128 bits are not guessed, but nobody needs more either."""
+
+
+def invite_operations(service: Invites, joining: Joining) -> list[Operation]:
+    return [
+        Operation(
+            name="invite.create",
+            summary="Make a link by which people may come in",
+            tag=_TAG,
+            command=of_invites.CreateInvite,
+            result=of_invites.Invite,
+            handler=service.create,
+            verb="POST",
+            path="/dialogs/{dialog_id}/invites",
+            status=201,
+            limits=(_WRITES,),
+            errors=(*_SEEN, TooManyInvites),
+        ),
+        Operation(
+            name="invite.list",
+            summary="The dialog's invites, the latest first",
+            tag=_TAG,
+            command=of_invites.ListInvites,
+            result=of_invites.InviteList,
+            handler=service.list,
+            verb="GET",
+            path="/dialogs/{dialog_id}/invites",
+            errors=_SEEN,
+        ),
+        Operation(
+            name="invite.revoke",
+            summary="Nobody comes in by this link from now on",
+            tag=_TAG,
+            command=of_invites.RevokeInvite,
+            result=Done,
+            handler=service.revoke,
+            verb="DELETE",
+            path="/dialogs/{dialog_id}/invites/{code}",
+            errors=(*_SEEN, InviteNotFound),
+        ),
+        Operation(
+            name="invite.get",
+            summary="Where a link leads",
+            tag=_TAG,
+            command=of_invites.GetInvite,
+            result=of_invites.InvitePreview,
+            handler=service.preview,
+            verb="GET",
+            path="/invites/{code}",
+            limits=(_GUESSES,),
+            errors=(Invalid, InviteNotFound, Unavailable),
+        ),
+        Operation(
+            name="invite.join",
+            summary="Come in by a link, or ask to be let in (202)",
+            tag=_TAG,
+            command=of_invites.JoinByInvite,
+            result=of_joining.JoinAnswer,
+            handler=service.join,
+            verb="POST",
+            path="/invites/{code}/join",
+            other_statuses=(202,),
+            limits=(_GUESSES,),
+            errors=(
+                *(Invalid, InviteNotFound, DialogNotFound, Banned, TooManyMembers),
+                *(TooManyRequests, DialogFull, Unavailable),
+            ),
+        ),
+        Operation(
+            name="join.list",
+            summary="Who waits to be let in, the oldest first",
+            tag=_TAG,
+            command=of_joining.ListJoinRequests,
+            result=of_joining.JoinRequestPage,
+            handler=joining.list_requests,
+            verb="GET",
+            path="/dialogs/{dialog_id}/join-requests",
+            errors=_SEEN,
+        ),
+        Operation(
+            name="join.decide",
+            summary="Let somebody in, or not",
+            tag=_TAG,
+            command=of_joining.DecideJoinRequest,
+            result=Done,
+            handler=joining.decide,
+            verb="POST",
+            path="/dialogs/{dialog_id}/join-requests/{user_id}",
+            errors=(*_SEEN, RequestNotFound, Banned, TooManyMembers, DialogFull),
+        ),
+    ]
+
+
+def scheduling_operations(service: Scheduling) -> list[Operation]:
+    return [
+        Operation(
+            name="scheduled.create",
+            summary="Send a message later",
+            tag=_TAG,
+            command=of_scheduling.ScheduleMessage,
+            result=of_scheduling.Scheduled,
+            handler=service.schedule,
+            verb="POST",
+            path="/dialogs/{dialog_id}/scheduled",
+            status=201,
+            limits=(_WRITES,),
+            errors=(*_SEEN, InvalidContent, ServerMade, TooManyScheduled),
+        ),
+        Operation(
+            name="scheduled.list",
+            summary="The caller's scheduled messages of a dialog, the next first",
+            tag=_TAG,
+            command=of_scheduling.ListScheduled,
+            result=of_scheduling.ScheduledList,
+            handler=service.list,
+            verb="GET",
+            path="/dialogs/{dialog_id}/scheduled",
+            errors=(Invalid, Unavailable),
+        ),
+        Operation(
+            name="scheduled.change",
+            summary="Change what is sent later, or when",
+            tag=_TAG,
+            command=of_scheduling.ChangeScheduled,
+            result=of_scheduling.Scheduled,
+            handler=service.change,
+            verb="PUT",
+            path="/scheduled/{id}",
+            errors=(*_SEEN, InvalidContent, ServerMade, ScheduledNotFound),
+        ),
+        Operation(
+            name="scheduled.cancel",
+            summary="Do not send it",
+            tag=_TAG,
+            command=of_scheduling.CancelScheduled,
+            result=Done,
+            handler=service.cancel,
+            verb="DELETE",
+            path="/scheduled/{id}",
+            errors=(Invalid, ScheduledNotFound, Unavailable),
+        ),
+    ]

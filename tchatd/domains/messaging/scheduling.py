@@ -1,0 +1,301 @@
+"""Owns messages that are sent later, by their author, as if they were sent then.
+
+What is sent is checked when it is scheduled, so that most mistakes show at once, and
+again by `message.send` when it is due, because rights and members change. A due row is
+claimed, sent with its own id as client_id, and forgotten once the message is durable. A
+crash anywhere leaves a claimed row, which is due again when its lease is over; the
+repeated client_id then gets the first message. So it is sent exactly once.
+
+What is claimed may have been sent, so it can be neither changed nor taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tchatd.domains.messaging import rules
+from tchatd.domains.messaging.beside import ScheduledRow, ScheduleStore
+from tchatd.domains.messaging.content import Buttons, ContentIn, ContentOut, MessageType
+from tchatd.domains.messaging.errors import ScheduledNotFound, TooManyScheduled
+from tchatd.domains.messaging.joining import Joining
+from tchatd.domains.messaging.models import MENTIONS_MAX, Done, IdText, SendMessage
+from tchatd.domains.messaging.settings import WRITE
+from tchatd.domains.messaging.store import CommandLog, Hub
+from tchatd.kernel.clock import Clock, rfc3339
+from tchatd.kernel.deferred import Deferred
+from tchatd.kernel.errors import DomainError, ErrorKind, Invalid
+from tchatd.kernel.ids import Ids
+from tchatd.kernel.routing import Caller, Context
+
+AHEAD_S_MIN: Final = 10
+AHEAD_S_MAX: Final = 366 * 86_400
+PER_USER_MAX: Final = 100
+LEASE_S: Final = 60
+"""A claimed row that is still there after so long was left by a crash."""
+TRIES_MAX: Final = 100
+"""Of a message that is put off (slow mode, rates) until it is given up."""
+FAILED_KEPT_S: Final = 30 * 86_400
+BATCH_MAX: Final = 100
+_PRUNE_MAX: Final = 1_000
+_NOBODY: Final = UUID(int=0)
+
+SendAt = Annotated[datetime, Meta(tz=True)]
+MessageToSend = Callable[[Context, SendMessage], Any]
+
+
+class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is sent; as in SendMessage."""
+
+    type: MessageType
+    content: ContentIn
+    reply_to_id: UUID | UnsetType = UNSET
+    mentions: Annotated[list[UUID], Meta(max_length=MENTIONS_MAX)] | UnsetType = UNSET
+    thread_id: UUID | UnsetType = UNSET
+    buttons: Buttons | UnsetType = UNSET
+
+
+class ScheduleMessage(Planned, frozen=True, kw_only=True):
+    """send_at: from 10 seconds to a year from now."""
+
+    dialog_id: IdText
+    send_at: SendAt
+
+
+class ListScheduled(Struct, frozen=True):
+    dialog_id: IdText
+
+
+class ChangeScheduled(Planned, frozen=True, kw_only=True):
+    """All of it, as if it were new; also of one that had failed."""
+
+    id: UUID
+    send_at: SendAt
+
+
+class CancelScheduled(Struct, frozen=True):
+    id: UUID
+
+
+class Scheduled(Struct, frozen=True, gc=False, kw_only=True):
+    """failed: why it was not sent and is not tried again: a problem's code."""
+
+    id: str
+    dialog_id: str
+    send_at: str
+    type: str
+    content: ContentOut
+    reply_to_id: str | UnsetType = UNSET
+    mentions: tuple[str, ...] | UnsetType = UNSET
+    thread_id: str | UnsetType = UNSET
+    buttons: Buttons | UnsetType = UNSET
+    failed: str | UnsetType = UNSET
+
+
+class ScheduledList(Struct, frozen=True):
+    """The caller's own of this dialog, the next first."""
+
+    scheduled: list[Scheduled]
+
+
+class ScheduledSent(
+    Struct, frozen=True, gc=False, tag_field="op", tag="scheduled.sent"
+):
+    """Live, to the author's devices; the message itself comes as to everybody."""
+
+    id: str
+    dialog_id: str
+    message_id: str
+
+
+class ScheduledFailed(
+    Struct, frozen=True, gc=False, tag_field="op", tag="scheduled.failed"
+):
+    """Live, to the author's devices. reason: a problem's code."""
+
+    id: str
+    dialog_id: str
+    reason: str
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Planned).decode
+_shown: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Scheduling:
+    """send: `message.send`. wake: called when a row may be due before any other."""
+
+    def __init__(
+        self,
+        joining: Joining,
+        store: ScheduleStore,
+        log: CommandLog,
+        hub: Hub,
+        send: MessageToSend,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._joining = joining
+        self._store = store
+        self._log = log
+        self._hub = hub
+        self._send = send
+        self._clock = clock
+        self._ids = ids
+        self.wake: Callable[[], None] = lambda: None
+
+    # For the author
+
+    async def schedule(self, context: Context, command: ScheduleMessage) -> Scheduled:
+        caller = context.user
+        send_at_ms = self._time_of(command.send_at)
+        rules.content_of(command.type, command.content)
+        dialog = await self._joining.allowed(
+            caller.user_number, command.dialog_id, WRITE
+        )
+        row = ScheduledRow(
+            context.idempotency_id or self._ids.v7(),
+            caller.user_number,
+            caller.user_id,
+            UUID(dialog.id),
+            send_at_ms,
+            _encode(_planned(command)).decode(),
+        )
+        if not await self._store.schedule(row, PER_USER_MAX):
+            raise TooManyScheduled(f"At most {PER_USER_MAX} messages are scheduled.")
+        self.wake()
+        return _scheduled(row)
+
+    async def list(self, context: Context, command: ListScheduled) -> ScheduledList:
+        """Also of a dialog that the caller has left: they are theirs to cancel."""
+        rows = await self._store.scheduled_of(context.user.user_number, PER_USER_MAX)
+        id = command.dialog_id.lower()
+        return ScheduledList([_scheduled(r) for r in rows if str(r.dialog_id) == id])
+
+    async def change(self, context: Context, command: ChangeScheduled) -> Scheduled:
+        """Raises ScheduledNotFound: it is not the caller's, or is being sent."""
+        send_at_ms = self._time_of(command.send_at)
+        rules.content_of(command.type, command.content)
+        row = await self._own(context, command.id)
+        dialog_id = str(row.dialog_id)
+        user = context.user.user_number
+        await self._joining.allowed(user, dialog_id, WRITE)
+        message = _encode(_planned(command)).decode()
+        if not await self._store.reschedule(row.id, send_at_ms, message):
+            raise ScheduledNotFound
+        self.wake()
+        return _scheduled(
+            msgspec.structs.replace(
+                row, send_at_ms=send_at_ms, message=message, failed=None
+            )
+        )
+
+    async def cancel(self, context: Context, command: CancelScheduled) -> Done:
+        """Raises ScheduledNotFound: it is not the caller's, or is being sent."""
+        row = await self._own(context, command.id)
+        if not await self._store.unschedule(row.id):
+            raise ScheduledNotFound
+        return Done()
+
+    async def _own(self, context: Context, id: UUID) -> ScheduledRow:
+        row = await self._store.scheduled(id)
+        if row is None or row.author != context.user.user_number or row.is_claimed:
+            raise ScheduledNotFound
+        return row
+
+    def _time_of(self, send_at: datetime) -> int:
+        at_ms = round(send_at.timestamp() * 1_000)
+        ahead_ms = at_ms - self._clock.now_ms()
+        if not 1_000 * AHEAD_S_MIN <= ahead_ms <= 1_000 * AHEAD_S_MAX:
+            raise Invalid(
+                fields={"send_at": "is not between 10 seconds and a year from now"}
+            )
+        return at_ms
+
+    # In the background
+
+    async def send_due(self) -> int | None:
+        """Send some of what is due; the time of what comes next, or None for nothing.
+
+        Raises Unavailable: the store is away; what was claimed is due again later.
+        """
+        now_ms = self._clock.now_ms()
+        rows = await self._store.claim_due(now_ms, now_ms + 1_000 * LEASE_S, BATCH_MAX)
+        begun = [(row, await self._begin(row)) for row in rows]
+        if rows:
+            await self._log.durable(self._log.applied_position)
+        sent = []
+        for row, answer in begun:
+            if isinstance(answer, DomainError):
+                await self._refused(row, answer)
+                continue
+            if isinstance(answer, Deferred):
+                answer = answer.result()
+            sent.append(row.id)
+            event = ScheduledSent(str(row.id), str(row.dialog_id), answer.id)
+            self._hub.deliver_user(row.author, event)
+        if sent:
+            await self._store.sent(sent)
+        self._hub.flush()
+        if len(rows) == BATCH_MAX:
+            return now_ms
+        return await self._store.next_due_ms()
+
+    async def _begin(self, row: ScheduledRow) -> Any:
+        """The message, a Deferred of it, or why it is refused."""
+        planned = _decode(row.message)
+        command = SendMessage(
+            dialog_id=str(row.dialog_id),
+            client_id=row.id,
+            **{name: getattr(planned, name) for name in planned.__struct_fields__},
+        )
+        caller = Caller(row.author_id, row.author, _NOBODY)
+        context = Context(f"scheduled-{row.id}", "", caller)
+        try:
+            answer = self._send(context, command)
+            if hasattr(type(answer), "__await__"):
+                answer = await answer
+        except DomainError as error:
+            return error
+        return answer
+
+    async def _refused(self, row: ScheduledRow, error: DomainError) -> None:
+        """A store that is away is waited for, however long; who writes too fast is
+        given up some time."""
+        now_ms = self._clock.now_ms()
+        is_away = error.kind is ErrorKind.UNAVAILABLE
+        is_early = error.kind is ErrorKind.RATE_LIMITED and row.tries < TRIES_MAX
+        if is_away or is_early:
+            wait_s = max(error.retry_after_s or 1, min(row.tries, LEASE_S))
+            due_ms = now_ms + 1_000 * wait_s
+            await self._store.postpone(row.id, due_ms, is_claimed=is_away)
+            return
+        await self._store.fail(row.id, error.code, now_ms)
+        event = ScheduledFailed(str(row.id), str(row.dialog_id), error.code)
+        self._hub.deliver_user(row.author, event)
+
+    async def prune(self) -> int:
+        before_ms = self._clock.now_ms() - 1_000 * FAILED_KEPT_S
+        return await self._store.prune_failed(before_ms, _PRUNE_MAX)
+
+
+def _planned(command: Planned) -> Planned:
+    return Planned(
+        **{name: getattr(command, name) for name in Planned.__struct_fields__}
+    )
+
+
+def _scheduled(row: ScheduledRow) -> Scheduled:
+    return Scheduled(
+        id=str(row.id),
+        dialog_id=str(row.dialog_id),
+        send_at=rfc3339(row.send_at_ms),
+        failed=UNSET if row.failed is None else row.failed,
+        **_shown(row.message),
+    )

@@ -1,0 +1,51 @@
+"""What is beside the messaging core is all offered, run and pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tchatd.app.wiring import Core, make_pool
+from tchatd.edge.hub import Hub
+from tchatd.kernel.clock import SystemClock
+from tchatd.observe.metrics import Metrics
+from tests.unit.app.test_wiring import NOWHERE, make
+
+ROUTES = """
+POST /dialogs/{dialog_id}/invites
+GET /dialogs/{dialog_id}/invites
+DELETE /dialogs/{dialog_id}/invites/{code}
+GET /invites/{code}
+POST /invites/{code}/join
+GET /dialogs/{dialog_id}/join-requests
+POST /dialogs/{dialog_id}/join-requests/{user_id}
+POST /dialogs/{dialog_id}/scheduled
+GET /dialogs/{dialog_id}/scheduled
+PUT /scheduled/{id}
+DELETE /scheduled/{id}
+"""
+
+
+def core(tmp_path: Path) -> Core:
+    settings, loaded = make(tmp_path)
+    metrics = Metrics(process=False)
+    pool = make_pool(settings, NOWHERE)
+    return Core(settings, loaded, pool, "n", metrics, Hub(metrics), SystemClock())
+
+
+async def test_every_route_is_offered(tmp_path: Path) -> None:
+    beside = core(tmp_path).beside
+    served = {f"{op.verb} {op.path}" for op in beside.operations if op.verb}
+    assert served == set(ROUTES.strip().splitlines())
+
+
+async def test_what_is_scheduled_wakes_who_sends_it(tmp_path: Path) -> None:
+    beside = core(tmp_path).beside
+    assert beside.scheduling.wake == beside.alarms[0].wake
+
+
+async def test_everything_that_grows_is_pruned(tmp_path: Path) -> None:
+    assert set(core(tmp_path).beside.prunes) == {
+        "invite claims",
+        "invites",
+        "scheduled",
+    }
