@@ -11,6 +11,9 @@ from collections.abc import Callable
 from uuid import UUID
 
 from tchatd.kernel.clock import Clock
+from tchatd_ext.text import packed_v7_text, uuid_text
+
+__all__ = ["Ids", "packed_v7_text", "time_ms_of_v7", "uuid_text"]
 
 _VARIANT = 0b10 << 62
 _RAND_B_MASK = (1 << 62) - 1

@@ -14,22 +14,28 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+from tchatd.kernel.ids import packed_v7_text, uuid_text
+
+__all__ = [
+    "DIALOG_NUMBER_MAX",
+    "client_time_ms",
+    "keyed_dialog_id",
+    "message_address",
+    "message_id",
+    "user_dialog_id",
+    "uuid_bytes",
+    "uuid_text",
+]
+
 _SEQ_BITS: Final = 31
 _NUMBER_BITS: Final = 43
 _SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
 _RAND_B_BITS: Final = 62
 _RAND_B_MASK: Final = (1 << _RAND_B_BITS) - 1
-_VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 DIALOG_NUMBER_MAX: Final = (1 << _NUMBER_BITS) - 1
 
 assert _NUMBER_BITS + _SEQ_BITS == 12 + _RAND_B_BITS
-
-
-def uuid_text(id: bytes) -> str:
-    """The usual text of a 16-byte id."""
-    h = id.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
 def uuid_bytes(text: str) -> bytes | None:
@@ -41,9 +47,7 @@ def uuid_bytes(text: str) -> bytes | None:
 
 
 def message_id(at_ms: int, dialog_number: int, seq: int) -> str:
-    address = (dialog_number << _SEQ_BITS) | seq
-    h = f"{(at_ms << 80) | _VERSION_7 | (address >> _RAND_B_BITS) << 64 | _VARIANT | (address & _RAND_B_MASK):032x}"  # noqa: E501
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    return packed_v7_text(at_ms, dialog_number, seq)
 
 
 def message_address(id: UUID) -> tuple[int, int] | None:
