@@ -194,6 +194,7 @@ class DialogStoreContract:
 
     async def test_what_changed_since_any_position(self, store: DialogStore) -> None:
         source = await copied(store)
+        source_number = next(iter(source.dialogs))
         for position in range(source.batches[-1].position + 2):
             for index, (user, start, limit) in enumerate(
                 ((1, 0, 10), (1, 2, 10), (2, 0, 1), (130, 0, 9))
@@ -202,7 +203,9 @@ class DialogStoreContract:
                     "after_position": position,
                     "until_position": position + 40 * index,
                     "from_number": start,
+                    "also": [source_number] if position % 3 else [],
                     "limit": limit,
+                    "count_max": limit + position % 4,
                 }
                 want = await source.changed(user, **args)
                 assert await store.changed(user, **args) == want
@@ -213,4 +216,4 @@ class DialogStoreContract:
         for until in (0, 30, 100, 10_000):
             want = await source.ranges(ranges, until)
             assert await store.ranges(ranges, until) == want
-        assert await store.ranges([], 10) == []
+        assert await store.ranges([], 10) == ([], [])

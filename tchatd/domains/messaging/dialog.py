@@ -17,10 +17,11 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from tchatd.domains.messaging.events import Event, MessageEdited, MessageNew, OwnState
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.member import Member, MemberExtra
+from tchatd.domains.messaging.member import Hidden, Member, MemberExtra
 from tchatd.domains.messaging.message_state import (
     MessageBody,
     MessageState,
+    hidden_message,
     message_of_state,
     state_of_row,
 )
@@ -250,8 +251,15 @@ class DialogState:
             return message
         return self.message_of(state)
 
-    def shown_event(self, event: Event) -> Event:
-        """The event without what its message does not say any more."""
+    def shown_event(self, event: Event, hidden: Hidden | None = None) -> Event:
+        """The event without what its message does not say any more.
+
+        hidden: what whoever sees it has hidden: the event is there, its message empty.
+        """
+        if hidden is not None and type(event) in _WITH_MESSAGE:
+            message = event.message  # type: ignore[union-attr]  # by its type
+            if message.seq in hidden:
+                return structs.replace(event, message=hidden_message(message))
         if not self.messages:
             return event
         if type(event) is MessageNew:
@@ -271,38 +279,10 @@ class DialogState:
         return zip(self.members, self.participants, strict=False)
 
     def unread(self, member: Member) -> int:
-        """Messages after the member's cursor, but for deleted ones."""
-        unread = self.message_count - member.read_ordinal
-        gone = self.gone(member.extra)
-        if not unread or gone is None:
-            return unread
-        return unread - _above(gone, member.read_seq)
+        return unread_count(member, self.message_count, self.deleted)
 
     def mention_count(self, member: Member) -> int:
-        """Unread messages that mention the member, but for deleted ones."""
-        mentions = self._mentions(member)
-        return 0 if mentions is None else _above(mentions, member.read_seq)
-
-    def _mention_seqs(self, member: Member) -> tuple[int, ...]:
-        """Of the latest that `mention_count` counts."""
-        mentions = self._mentions(member)
-        if mentions is None:
-            return ()
-        unread = mentions[mentions.rank(member.read_seq) :]
-        return tuple(unread[-MENTION_SEQS_SHOWN_MAX:])
-
-    def _mentions(self, member: Member) -> BitMap | None:
-        if member.mentions is None:
-            return None
-        gone = self.gone(member.extra)
-        return member.mentions if gone is None else member.mentions - gone
-
-    def gone(self, extra: MemberExtra) -> BitMap | None:
-        """Seqs of messages deleted for everyone or for the member; None for none."""
-        hidden = _bitmap(extra.hidden)
-        if hidden is None or self.deleted is None:
-            return hidden or self.deleted
-        return self.deleted | hidden
+        return len(unread_mentions(member, self.deleted))
 
     def with_readers(self, message: Message) -> Message:
         """The message with who has read it, in a dialog that is not large."""
@@ -317,13 +297,29 @@ class DialogState:
         )
         return structs.replace(message, read_by=read_by) if read_by else message
 
+    def last_message_for(self, extra: MemberExtra) -> Message | None:
+        """The latest that the member has not hidden, as far as memory has it."""
+        message = self.last_message
+        if message is not None and extra.hides(message.seq):
+            hidden = Hidden(extra)
+            message = next(
+                (
+                    entry.answer
+                    for entry in reversed(self.tail)
+                    if entry.kind == MESSAGE_NEW and entry.seq not in hidden
+                ),
+                None,
+            )
+        if message is None:
+            return None
+        return self.with_readers(self.shown_message(message))
+
     def view(self, member: Member | None) -> Dialog:
         """As the member sees it; None for one who has read nothing."""
         member = member or _NEWCOMER
         extra = member.extra
-        message = self.last_message
-        if message is not None:
-            message = self.with_readers(self.shown_message(message))
+        mentions = unread_mentions(member, self.deleted)
+        message = self.last_message_for(extra)
         return Dialog(
             id=self.id,
             type=TYPES[self.type],
@@ -334,7 +330,7 @@ class DialogState:
             last_message=UNSET if message is None else message,
             last_seq=self.last_seq,
             unread_count=self.unread(member),
-            mention_count=self.mention_count(member),
+            mention_count=len(mentions),
             read_seq=member.read_seq,
             role=role_name(member.role),
             is_pinned=extra.is_pinned,
@@ -343,7 +339,7 @@ class DialogState:
             draft=draft_of(extra),
             pinned_message_ids=self.pins,
             settings=self.settings,
-            mention_seqs=self._mention_seqs(member) or UNSET,
+            mention_seqs=_shown(mentions) or UNSET,
             hidden=_ranges(_bitmap(extra.hidden)) or UNSET,
             cleared_seq=extra.cleared_seq or UNSET,
             silenced_until=_time(extra.silenced_until_ms),
@@ -353,22 +349,8 @@ class DialogState:
 
     def own_state(self, member: Member) -> OwnState:
         """What the member's own devices are told of."""
-        extra = member.extra
-        return OwnState(
-            dialog_id=self.id,
-            last_seq=self.last_seq,
-            read_seq=member.read_seq,
-            unread_count=self.unread(member),
-            mention_count=self.mention_count(member),
-            mention_seqs=self._mention_seqs(member),
-            role=role_name(member.role),
-            is_pinned=extra.is_pinned,
-            is_archived=extra.is_archived,
-            muted_until=_time(extra.muted_until_ms),
-            draft=draft_of(extra),
-            hidden=_ranges(_bitmap(extra.hidden)),
-            cleared_seq=extra.cleared_seq,
-            silenced_until=_time(extra.silenced_until_ms),
+        return own_state(
+            self.id, member, self.last_seq, self.message_count, self.deleted
         )
 
     # The snapshot
@@ -411,6 +393,64 @@ class DialogState:
                 }
 
 
+def unread_count(member: Member, message_count: int, deleted: BitMap | None) -> int:
+    """Messages after the member's cursor, but for deleted ones."""
+    unread = message_count - member.read_ordinal
+    gone = _gone(member.extra, deleted)
+    if not unread or gone is None:
+        return unread
+    return unread - len(gone) + gone.rank(member.read_seq)
+
+
+def unread_mentions(member: Member, deleted: BitMap | None) -> BitMap:
+    """Seqs of unread messages that mention the member, but for deleted ones."""
+    if member.mentions is None:
+        return _NOTHING
+    gone = _gone(member.extra, deleted)
+    mentions = member.mentions if gone is None else member.mentions - gone
+    return mentions[mentions.rank(member.read_seq) :]
+
+
+def own_state(
+    dialog_id: str,
+    member: Member,
+    last_seq: int,
+    message_count: int,
+    deleted: BitMap | None,
+) -> OwnState:
+    """As of an event of the dialog."""
+    extra = member.extra
+    mentions = unread_mentions(member, deleted)
+    return OwnState(
+        dialog_id=dialog_id,
+        last_seq=last_seq,
+        read_seq=member.read_seq,
+        unread_count=unread_count(member, message_count, deleted),
+        mention_count=len(mentions),
+        mention_seqs=_shown(mentions),
+        role=role_name(member.role),
+        is_pinned=extra.is_pinned,
+        is_archived=extra.is_archived,
+        muted_until=_time(extra.muted_until_ms),
+        draft=draft_of(extra),
+        hidden=_ranges(_bitmap(extra.hidden)),
+        cleared_seq=extra.cleared_seq,
+        silenced_until=_time(extra.silenced_until_ms),
+    )
+
+
+def _shown(mentions: BitMap) -> tuple[int, ...]:
+    return tuple(mentions[-MENTION_SEQS_SHOWN_MAX:])
+
+
+def _gone(extra: MemberExtra, deleted: BitMap | None) -> BitMap | None:
+    """Seqs of messages deleted for everyone or for the member; None for none."""
+    hidden = _bitmap(extra.hidden)
+    if hidden is None or deleted is None:
+        return hidden or deleted
+    return deleted | hidden
+
+
 def role_name(role: int) -> Role:
     return ROLES[role]
 
@@ -433,11 +473,6 @@ def _time(at_ms: int) -> str | UnsetType:
 
 def _bitmap(stored: bytes | None) -> BitMap | None:
     return None if stored is None else BitMap.deserialize(stored)
-
-
-def _above(seqs: BitMap, seq: int) -> int:
-    """How many are greater."""
-    return len(seqs) - seqs.rank(seq)
 
 
 def _ranges(seqs: BitMap | None) -> tuple[tuple[int, int], ...]:
@@ -471,7 +506,9 @@ def _state_of_entry(entry: Entry) -> MessageState:
     )
 
 
+_WITH_MESSAGE: Final = (MessageNew, MessageEdited)
 _NEWCOMER: Final = Member()
+_NOTHING: Final = BitMap()
 _LOADED_MEMBERS_MAX: Final = 1_000
 """Of a large dialog that is flushed; beyond it they are forgotten but for those who
 have sent lately."""

@@ -311,14 +311,18 @@ class SyncPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Every durable event missed, dialog after dialog, in `seq` order within each.
 
     cursor: give it back, now if `has_more`, else after being away.
-    is_reset: forget everything and begin with `dialogs`; without a cursor, or with one
-        that this server cannot know. The rest is at GET /dialogs with `dialogs_cursor`,
-        histories are asked for when they are opened.
+    is_reset: forget everything and begin with `dialogs`; without a cursor, with one
+        that this server cannot know, or when very many dialogs have changed. The rest
+        is at GET /dialogs with `dialogs_cursor`, histories are asked for when they are
+        opened.
     dialogs: whole dialogs, to be taken as they are instead of what the device has of
-        them: those joined since, those of which too much was missed to be told event
-        by event, and, at the begin of a pass of several pages, what changed among the
-        latest, so that the list is right before the rest is filled in.
-    own: what the user's other devices have changed of the user's own view of dialogs.
+        them: those joined since, and those of which too much was missed to be told
+        event by event.
+    latest: at the begin of a pass of several pages, how those of the latest 100 dialogs
+        look that have changed, so that the list is right before the rest is filled in.
+        It takes the place of nothing: their events are still to come.
+    own: how all dialogs with events, and those with changes of the user's own, are for
+        the user, when nothing more of them is to come in this pass.
     left: ids of dialogs that the user is not in any more.
     """
 
@@ -328,5 +332,6 @@ class SyncPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_reset: bool = False
     dialogs: list[Dialog] | UnsetType = UNSET
     dialogs_cursor: str | UnsetType = UNSET
+    latest: list[Dialog] | UnsetType = UNSET
     own: list[OwnState] | UnsetType = UNSET
     left: list[str] | UnsetType = UNSET

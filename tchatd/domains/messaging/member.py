@@ -64,6 +64,11 @@ class Hidden:
         return seq <= self.cleared_seq or seq in self.seqs
 
 
+def hidden_of(extra: MemberExtra) -> Hidden | None:
+    """None for nothing."""
+    return Hidden(extra) if extra.cleared_seq or extra.hidden is not None else None
+
+
 PLAIN: Final = MemberExtra()
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(MemberExtra).decode

@@ -126,6 +126,20 @@ class MessageState(Struct, frozen=True, gc=False):
     def is_deleted(self) -> bool:
         return self.changes.deleted_ms != 0
 
+    @property
+    def is_closed_poll(self) -> bool:
+        return self.changes.poll is not None and self.changes.poll.closed_ms != 0
+
+    def choice_of(self, user_number: int) -> tuple[int, ...]:
+        """The options that the user has voted for in this poll."""
+        if self.changes.poll is None:
+            return ()
+        return tuple(
+            option
+            for option, users in enumerate(self.changes.poll.votes)
+            if user_number in BitMap.deserialize(users)
+        )
+
 
 UNCHANGED: Final = MessageChanges()
 HISTORY_MAX: Final = 20
@@ -196,6 +210,21 @@ def message_of_state(
         poll=poll_results(state),
         buttons=UNSET if deleted else body.buttons,
         expires_at=rfc3339(state.expires_ms) if state.expires_ms else UNSET,
+    )
+
+
+def hidden_message(message: Message) -> Message:
+    """What is left of a message for who has deleted it for themselves."""
+    return Message(
+        id=message.id,
+        dialog_id=message.dialog_id,
+        seq=message.seq,
+        sender_id=message.sender_id,
+        type=message.type,
+        content={},
+        created_at=message.created_at,
+        thread_id=message.thread_id,
+        is_hidden=True,
     )
 
 

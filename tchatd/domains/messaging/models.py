@@ -85,11 +85,13 @@ class Thread(Struct, frozen=True, gc=False):
 
 
 class PollResults(Struct, frozen=True, gc=False):
-    """counts: by option, in the poll's order. voters: people, whatever they chose."""
+    """counts: by option, in the poll's order. voters: people, whatever they chose.
+    chosen: by the caller, where messages are read; not in events, which all get."""
 
     counts: tuple[int, ...]
     voters: int
     is_closed: bool = False
+    chosen: tuple[int, ...] | UnsetType = UNSET
 
 
 class Draft(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -103,7 +105,8 @@ class Draft(Struct, frozen=True, gc=False, omit_defaults=True):
 class Message(Struct, frozen=True, gc=False):
     """reactions: the first 100 of them; reaction_counts: of all, by emoji.
 
-    A deleted message has no content, reactions, mentions or buttons any more.
+    A deleted message has no content, reactions, mentions or buttons any more. is_hidden:
+    in a log, of one that the caller has deleted for themselves; nothing else shows it.
     """
 
     id: str
@@ -128,6 +131,7 @@ class Message(Struct, frozen=True, gc=False):
     poll: PollResults | UnsetType = UNSET
     buttons: Buttons | UnsetType = UNSET
     expires_at: str | UnsetType = UNSET
+    is_hidden: bool | UnsetType = UNSET
 
 
 class Dialog(Struct, frozen=True, gc=False, kw_only=True):

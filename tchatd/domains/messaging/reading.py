@@ -104,12 +104,14 @@ class Reading:
         before: int | None,
         offset: int,
         limit: int,
+        changed_after: int = 0,
     ) -> DialogPage:
-        fresh = await self._fresh(user, type)
-        known = {dialog.number: dialog for dialog in fresh}
+        """changed_after: of the page, only those that have changed after this position;
+        total and cursor are as if it had all."""
+        known, fresh = await self._fresh(user, type)
         seen = max((d.changed_position for d in fresh), default=0)
         ours = [
-            (d.active_position, d.view(d.member(user)))
+            (d.active_position, (_changed_at(d, user), d.view(d.member(user))))
             for d in fresh
             if before is None or d.active_position < before
         ]
@@ -118,7 +120,7 @@ class Reading:
         rows, stored = await self._store.listed(
             user,
             type=type,
-            without=list(known),
+            without=known,
             before=before,
             offset=start,
             limit=limit + 1 + offset - start,
@@ -131,38 +133,39 @@ class Reading:
         skip = offset - start
         window = merged[skip : skip + limit + 1]
         page = window[:limit]
-        views = await self._views(user, page)
+        views = await self._views(page, changed_after)
         await self._log.durable(seen)
         has_more = len(window) > limit
         return DialogPage(
             views,
-            stored + len(known),
+            stored + len(fresh),
             has_more,
             f"{_CURSOR}{page[-1][0]}" if has_more else UNSET,
         )
 
-    async def _fresh(self, user: int, type: int | None) -> list[DialogState]:
-        """Dialogs that have changed since they were stored, with the user's cursor."""
-        fresh = self._of_type(user, type)
-        missing = [(d.number, user) for d in fresh if d.member(user) is None]
+    async def _fresh(
+        self, user: int, type: int | None
+    ) -> tuple[list[int], list[DialogState]]:
+        """Numbers of dialogs that have changed since they were stored; and those of
+        them that the user is in, with their cursor."""
         for _ in range(ATTEMPTS_MAX):
-            if not missing:
-                return fresh
-            await self._log.load(members=missing)
-            fresh = self._of_type(user, type)
+            dirty = self._state.dirty_of(user)
+            fresh = [d for d in dirty if user in d.members and type in (None, d.type)]
             missing = [(d.number, user) for d in fresh if d.member(user) is None]
+            if not missing:
+                return [d.number for d in dirty], fresh
+            await self._log.load(members=missing)
         raise Unavailable("Too much is being loaded.")
 
-    def _of_type(self, user: int, type: int | None) -> list[DialogState]:
-        dirty = self._state.dirty_of(user)
-        return dirty if type is None else [d for d in dirty if d.type == type]
-
-    async def _views(self, user: int, page: list[tuple[int, Any]]) -> list[Dialog]:
+    async def _views(
+        self, page: list[tuple[int, Any]], changed_after: int
+    ) -> list[Dialog]:
         """Stored dialogs as the user sees them, with who has read the last message."""
         stored = [
             (DialogState(row.dialog), row.member)
             for _, row in page
             if isinstance(row, ListedDialog)
+            and max(row.dialog.last_position, row.member.own_position) > changed_after
         ]
         wants = Wants()
         for dialog, _ in stored:
@@ -176,10 +179,14 @@ class Reading:
         views = {
             dialog.number: dialog.view(Member.of_row(row)) for dialog, row in stored
         }
-        return [
-            views[item.dialog.number] if isinstance(item, ListedDialog) else item
-            for _, item in page
-        ]
+        shown: list[Dialog] = []
+        for _, item in page:
+            if isinstance(item, ListedDialog):
+                if item.dialog.number in views:
+                    shown.append(views[item.dialog.number])
+            elif item[0] > changed_after:
+                shown.append(item[1])
+        return shown
 
     # The log
 
@@ -322,6 +329,13 @@ class Reading:
             for message in found[:limit]
         ]
         return MessagePage(messages, len(found) > limit)
+
+
+def _changed_at(dialog: DialogState, user: int) -> int:
+    """The position of the latest change that the user sees."""
+    member = dialog.member(user)
+    assert member is not None
+    return max(dialog.last_position, member.own_position)
 
 
 def within_bytes(rows: list[EventRow], bytes_max: int) -> list[EventRow]:

@@ -45,6 +45,10 @@ TYPES: Final = ("user", "group", "channel", "business")
 """A dialog's type is stored as its index here."""
 
 
+IN_ROLE_MAX: Final = 1_000
+"""Members with a role that are asked for at once."""
+
+
 class EventRow(Struct, frozen=True, gc=False):
     """One event of a dialog's log.
 
@@ -283,14 +287,19 @@ class ChangedDialog(Struct, frozen=True, gc=False):
     """A dialog of a user, or one that the user has left since.
 
     floor_seq, last_seq: of its last events up to the two positions asked about; of one
-    that was left, last_seq is at most the event by which they went. member: the user's
-    row.
+    that was left, last_seq is at most the event by which they went. log_seq: of its
+    last event of all; the counts, pins and the member's row are as of that one.
     """
 
     number: int
     id: bytes
     floor_seq: int
     last_seq: int
+    log_seq: int
+    message_count: int
+    pins: tuple[str, ...]
+    deleted: bytes | None
+    is_dropped: bool
     member: MemberRow
 
 
@@ -353,18 +362,25 @@ class DialogStore(Protocol):
         after_position: int,
         until_position: int,
         from_number: int,
+        also: Sequence[int],
         limit: int,
-    ) -> list[ChangedDialog]:
+        count_max: int,
+    ) -> tuple[list[ChangedDialog], int]:
         """By number, from `from_number` on, dialogs of a user with an event after
         `after_position` (those whose events are all after `until_position`, too) or
         with own_position after it; dialogs that the user has left or that were
-        dropped, if that was after it."""
+        dropped, if that was after it. And how many there are of them, counted up to
+        `count_max`, which is at least `limit`.
+
+        also: numbers of dialogs that are taken for changed.
+        """
         ...
 
     async def ranges(
         self, ranges: Sequence[tuple[int, int, int]], until_position: int
-    ) -> list[EventRow]:
-        """Events of many (number, after, until seq), by number and seq."""
+    ) -> tuple[list[EventRow], list[EventRow]]:
+        """Events of many (number, after, until seq), by number and seq; and the
+        messages, as they are now, that `message.edited` ones of them are about."""
         ...
 
     async def thread_before(
@@ -377,8 +393,16 @@ class DialogStore(Protocol):
         """The rows of these, in no order; who has none has the default one."""
         ...
 
-    async def in_role(self, number: int, roles: Sequence[int]) -> list[MemberRow]:
-        """Members, not gone, with one of these roles (none of them the default)."""
+    async def in_role(
+        self,
+        number: int,
+        roles: Sequence[int],
+        *,
+        after: int = 0,
+        limit: int = IN_ROLE_MAX,
+    ) -> list[MemberRow]:
+        """Members, not gone, with one of these roles (none of them the default), by
+        user number, which is greater than `after`."""
         ...
 
     async def expired(self, now_ms: int, limit: int) -> list[tuple[int, int]]:

@@ -1,76 +1,124 @@
-"""Owns catching up: every durable event since a cursor, over all dialogs, in pages.
+"""Owns catching up: every durable change since a cursor, over all dialogs, in pages.
 
 A pass has a fixed end: the position of the last record when its first page was asked
 for. Pages go through the user's dialogs by number and through each by seq, so what
 arrives meanwhile (it is later than the end) neither shifts nor repeats anything; it is
 for the next pass, or comes live. Between passes the cursor is that end alone.
 
-What is later than the store is taken from the tails in memory, looked at before the
-store is asked; and nothing is answered before the pass's end is durable.
+What a device is told of a dialog:
+- It was in it all the time: the events in the pass, then its own state (OwnState).
+- It joined in the pass, or missed too much: the dialog as it is now, in `dialogs`,
+  instead of events. What a snapshot has (it is as of its last_seq) is not repeated in
+  the pass; what is later comes with the next one, or live.
+- It left in the pass: the events up to its leaving, and its id in `left`. Who has left
+  since the pass began, and joined in it, is told of the leaving alone.
+What happened to the membership after the pass's end is for the next one.
 
-The cursor is base64url of MessagePack `[version, after, until, number, seq]`. It is no
-secret and needs no signature: whatever it says, a user sees their own dialogs only.
+What is later than the store is taken from the tails in memory, looked at before the
+store is asked; and nothing is answered before all that it shows is durable. A page is
+two queries, for dialogs and for events; snapshots that are not in memory are one more,
+and the `latest` dialogs of a long pass's first page two.
+
+The cursor is base64url of MessagePack `[version, after, until, number, seq, told]`. It
+is no secret and needs no signature: whatever it says, a user sees their own dialogs
+only. Version 1 lacked `told` and did not know of leaving; a pass begins anew with it.
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, field
 
-from tchatd.domains.messaging.dialog import Entry
-from tchatd.domains.messaging.events import (
-    Event,
-    SyncPage,
-)
+from tchatd.domains.messaging.access import ATTEMPTS_MAX
+from tchatd.domains.messaging.dialog import DialogState, Entry, own_state
+from tchatd.domains.messaging.events import Event, OwnState, SyncPage
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.models import (
-    DIALOGS_PAGE_MAX,
-    Sync,
-)
+from tchatd.domains.messaging.member import Member
+from tchatd.domains.messaging.message_state import MessageState, state_of_row
+from tchatd.domains.messaging.models import DIALOGS_PAGE_MAX, Dialog, Sync
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.rows import event_of
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
+    ChangedDialog,
     CommandLog,
     DialogStore,
     EventRow,
 )
-from tchatd.kernel.errors import Invalid
+from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.errors import Invalid, Unavailable
 from tchatd.kernel.routing import Context
 
 SYNC_BYTES_MAX: Final = 192 * 1024
-"""Of bodies in one page; beyond it the page ends early."""
+"""Of events in one page; beyond it the page ends early."""
+SNAPSHOTS_MAX: Final = 50
+"""Whole dialogs in one page."""
+MISSED_EVENTS_MAX: Final = 1_000
+"""Of one dialog; who missed more of it gets it whole."""
+PASS_EVENTS_MAX: Final = 10_000
+"""After so many all other dialogs with events come whole."""
+CHANGED_DIALOGS_MAX: Final = 1_000
+"""If more have changed, the device begins anew."""
 
 _Position = Annotated[int, Meta(ge=0, le=(1 << 62))]
 
 
 class SyncCursor(Struct, array_like=True, frozen=True):
     """Everything up to `after` is known, and of what is up to `until` everything of
-    dialogs below `number`, and of that one up to `seq`. until: 0 between passes."""
+    dialogs below `number`, and of that one up to `seq`. until: 0 between passes.
+    told: events in the pass so far."""
 
-    version: Annotated[int, Meta(ge=1, le=1)] = 1
+    version: Annotated[int, Meta(ge=1, le=2)] = 2
     after: _Position = 0
     until: _Position = 0
     number: _Position = 0
     seq: _Position = 0
+    told: _Position = 0
 
 
-class _Dialog(Struct):
-    """What a pass has to bring of one dialog: floor < seq <= last."""
+class _Fresh(Struct):
+    """What memory knew of a dialog when the page began. entries: those in the pass."""
+
+    dialog: DialogState
+    entries: list[Entry]
+
+
+class _Part(Struct):
+    """What a pass has to bring of one dialog: floor < seq <= last, and at the end of
+    it the own state, or that the user has left; or the dialog whole."""
 
     number: int
     id: str
     floor: int
-    stored: int = 0
-    fresh: list[Entry] = msgspec.field(default_factory=list)
+    last: int
+    row: ChangedDialog | None
+    fresh: _Fresh | None
+    member: Member
+    is_whole: bool = False
+    is_left: bool = False
 
     @property
-    def last(self) -> int:
-        return self.fresh[-1].seq if self.fresh else self.stored
+    def first_fresh(self) -> int:
+        """From this seq on events are in `fresh`, below it in the store."""
+        entries = self.fresh.entries if self.fresh else ()
+        return entries[0].seq if entries else self.last + 1
+
+
+class _Page(Struct):
+    """What has been put together so far. shown: the latest position that it shows.
+    number, seq: where the next page goes on; 0: nowhere, it is the last one."""
+
+    shown: int
+    events: list[Event] = field(default_factory=list)
+    whole: list[int] = field(default_factory=list)
+    own: list[OwnState] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    number: int = 0
+    seq: int = 0
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -110,6 +158,7 @@ class Syncing:
             events=[],
             cursor=text_of(SyncCursor(after=position)),
             has_more=False,
+            is_reset=True,
             dialogs=page.dialogs,
             dialogs_cursor=page.next_cursor,
         )
@@ -118,108 +167,269 @@ class Syncing:
         until = cursor.until or self._log.applied_position
         fresh = self._fresh(user, cursor, until)
         await self._log.durable(until)
-        changed = await self._store.changed(
+        rows, count = await self._store.changed(
             user,
             after_position=cursor.after,
             until_position=until,
             from_number=cursor.number,
+            also=sorted(fresh),
             limit=limit + 1,
+            count_max=CHANGED_DIALOGS_MAX + 1,
         )
-        dialogs = {d.number: d for d in fresh}
-        for row in changed:
-            dialog = dialogs.get(row.number)
-            if dialog is None:
-                dialog = _Dialog(row.number, uuid_text(row.id), row.floor_seq)
-                dialogs[row.number] = dialog
-            dialog.floor, dialog.stored = row.floor_seq, row.last_seq
-        if cursor.number in dialogs:
-            dialog = dialogs[cursor.number]
-            dialog.floor = max(dialog.floor, cursor.seq)
-        cut = len(changed) > limit  # there may be more dialogs than were looked at
-        last = changed[-1].number if cut else None
-        plan = [
-            dialogs[number]
-            for number in sorted(dialogs)
-            if last is None or number <= last
-        ]
-        return await self._page(cursor, until, plan, limit, cut=cut)
+        if cursor.until == 0 and count > CHANGED_DIALOGS_MAX:
+            return await self._begin(user)
+        parts, cut = _plan(user, cursor, until, limit, rows, fresh)
+        page = _Page(until, number=cut)
+        taken = _within(parts, limit, page)
+        await self._fill(page, taken, until)
+        whole = await self._whole(user, page)
+        latest: list[Dialog] = []
+        if page.number and cursor.until == 0:
+            latest = await self._latest(user, cursor.after)
+        await self._log.durable(page.shown)
+        told = cursor.told + len(page.events)
+        place = SyncCursor(2, cursor.after, until, page.number, page.seq, told)
+        # A long pass is followed by a short one, for what came meanwhile.
+        is_late = cursor.until != 0 and self._log.applied_position > until
+        return SyncPage(
+            events=page.events,
+            cursor=text_of(place if page.number else SyncCursor(after=until)),
+            has_more=page.number != 0 or is_late,
+            dialogs=whole or UNSET,
+            latest=latest or UNSET,
+            own=page.own or UNSET,
+            left=page.left or UNSET,
+        )
 
-    async def _page(
-        self,
-        cursor: SyncCursor,
-        until: int,
-        plan: list[_Dialog],
-        limit: int,
-        *,
-        cut: bool,
-    ) -> SyncPage:
-        """cut: there may be more behind the plan."""
-        parts, ranges, budget = [], [], limit
-        for dialog in plan:
-            wanted = min(dialog.last, dialog.floor + budget)
-            if wanted <= dialog.floor:
-                if dialog.last > dialog.floor:
-                    cut = True
-                    break
-                continue
-            first = dialog.fresh[0].seq if dialog.fresh else dialog.stored + 1
-            if dialog.floor + 1 < first:
-                ranges.append((dialog.number, dialog.floor, min(wanted, first - 1)))
-            parts.append((dialog, wanted))
-            budget -= wanted - dialog.floor
-            cut = cut or wanted < dialog.last
-        rows = await self._store.ranges(ranges, until) if ranges else []
-        events, number, seq, whole = _merged(parts, rows)
-        if whole and not cut:
-            place, has_more = SyncCursor(after=until), cursor.until != 0
-        else:
-            if not parts:
-                number = plan[-1].number if plan else cursor.number
-                seq = plan[-1].last if plan else cursor.seq
-            place, has_more = SyncCursor(1, cursor.after, until, number, seq), True
-        return SyncPage(events=events, cursor=text_of(place), has_more=has_more)
-
-    def _fresh(self, user: int, cursor: SyncCursor, until: int) -> list[_Dialog]:
+    def _fresh(self, user: int, cursor: SyncCursor, until: int) -> dict[int, _Fresh]:
         """What memory has of the pass: of each dialog not fully stored, its tail."""
-        found = []
+        found = {}
         for dialog in self._state.dirty_of(user):
-            if dialog.number < cursor.number:
+            if not cursor.number <= dialog.number <= until:
                 continue
             entries = [e for e in dialog.tail if cursor.after < e.position <= until]
-            if entries:
-                floor = entries[0].seq - 1
-                found.append(_Dialog(dialog.number, dialog.id, floor, fresh=entries))
+            member = dialog.by_number.get(user)
+            if entries or (member is not None and member.own_position > cursor.after):
+                found[dialog.number] = _Fresh(dialog, entries)
         return found
 
+    async def _fill(
+        self, page: _Page, taken: list[tuple[_Part, int]], until: int
+    ) -> None:
+        """Put the parts, each up to a seq, into the page, as far as they fit."""
+        ranges = [
+            (part.number, part.floor, min(last, part.first_fresh - 1))
+            for part, last in taken
+            if part.floor < min(last, part.first_fresh - 1)
+        ]
+        events, edited = await self._store.ranges(ranges, until) if ranges else ([], [])
+        of_dialog: dict[int, list[EventRow]] = {}
+        for row in events:
+            of_dialog.setdefault(row.dialog_number, []).append(row)
+        states: dict[int, dict[int, MessageState]] = {}
+        for row in edited:
+            states.setdefault(row.dialog_number, {})[row.seq] = state_of_row(row)
+        size = 0
+        for part, last in taken:
+            dialog = part.fresh.dialog if part.fresh else None
+            if dialog is None:
+                dialog = self._state.find_number(part.number)
+            rows = of_dialog.get(part.number, [])
+            for seq, event, event_size in _events(part, last, rows, states, dialog):
+                size += event_size
+                if size > SYNC_BYTES_MAX and page.events:
+                    page.number, page.seq = part.number, seq - 1
+                    return
+                if dialog is not None and dialog.messages:
+                    page.shown = max(page.shown, dialog.changed_position)
+                    event = dialog.shown_event(event)
+                page.events.append(event)
+            if last == part.last:
+                _end(page, part)
 
-def _merged(
-    parts: Iterable[tuple[_Dialog, int]], rows: list[EventRow]
-) -> tuple[list[Event], int, int, bool]:
-    """Events of the parts; the last dialog and seq of them; whether all fitted."""
-    of_dialog: dict[int, list[EventRow]] = {}
+    async def _whole(self, user: int, page: _Page) -> list[Dialog]:
+        """The snapshots of the page, of who is in the dialog still."""
+        numbers = page.whole
+        for _ in range(ATTEMPTS_MAX):
+            found = [
+                dialog
+                for number in numbers
+                if (dialog := self._state.find_number(number)) is not None
+                and (user not in dialog.members or dialog.member(user) is not None)
+            ]
+            if len(found) == len(numbers):
+                break
+            members = [(number, user) for number in numbers]
+            await self._log.load(numbers=numbers, members=members)
+        else:
+            raise Unavailable("Too much is being loaded.")
+        views = []
+        for dialog in found:
+            page.shown = max(page.shown, dialog.changed_position)
+            if user in dialog.members:
+                views.append(dialog.view(dialog.member(user)))
+            else:
+                page.left.append(dialog.id)
+        return views
+
+    async def _latest(self, user: int, after: int) -> list[Dialog]:
+        page = await self._reading.page_of_dialogs(
+            user,
+            type=None,
+            before=None,
+            offset=0,
+            limit=DIALOGS_PAGE_MAX,
+            changed_after=after,
+        )
+        return page.dialogs
+
+
+def _plan(
+    user: int,
+    cursor: SyncCursor,
+    until: int,
+    limit: int,
+    rows: list[ChangedDialog],
+    fresh: Mapping[int, _Fresh],
+) -> tuple[list[_Part], int]:
+    """The parts of the pass, by number; and the number from which on there may be
+    more, 0 for none."""
+    stored = {row.number: row for row in rows}
+    more = rows[-1].number if len(rows) > limit else 0
+    numbers = sorted(stored.keys() | fresh.keys())
+    parts = []
+    for number in numbers:
+        if more and number >= more:
+            break
+        part = _part(user, cursor, until, stored.get(number), fresh.get(number))
+        if part is not None:
+            parts.append(part)
+    return parts, more
+
+
+def _part(
+    user: int,
+    cursor: SyncCursor,
+    until: int,
+    row: ChangedDialog | None,
+    fresh: _Fresh | None,
+) -> _Part | None:
+    """None: there is nothing of it in the pass."""
+    member = _member(user, row, fresh)
+    if member is None:
+        return None
+    floor = last = 0
+    if row is not None:
+        number, id, floor, last = (
+            row.number,
+            uuid_text(row.id),
+            row.floor_seq,
+            row.last_seq,
+        )
+        is_dropped = row.is_dropped and last == row.log_seq
+    if fresh is not None:
+        dialog, entries = fresh.dialog, fresh.entries
+        number, id = dialog.number, dialog.id
+        if member.left_seq:
+            entries = [e for e in entries if e.seq <= member.left_seq]
+            fresh = _Fresh(dialog, entries)
+        if entries:
+            floor = entries[0].seq - 1 if row is None else floor
+            last = entries[-1].seq
+        is_dropped = dialog.is_dropped and last == dialog.last_seq
+    joined = member.joined_position or number
+    left = member.left_position if member.left_seq else 0
+    if joined > until:
+        return None
+    part = _Part(number, id, floor, last, row, fresh, member)
+    part.is_left = is_dropped or 0 < left <= until
+    is_new = joined > cursor.after
+    is_much = last - floor > MISSED_EVENTS_MAX
+    is_late = cursor.told > PASS_EVENTS_MAX and last > floor
+    if is_new or is_much or is_late:
+        part.floor = last
+        part.is_left = part.is_left or left > 0
+        part.is_whole = not part.is_left
+        return part
+    if number == cursor.number:
+        part.floor = max(floor, cursor.seq)
+    changed = part.last > part.floor or member.own_position > cursor.after
+    return part if changed or part.is_left else None
+
+
+def _member(
+    user: int, row: ChangedDialog | None, fresh: _Fresh | None
+) -> Member | None:
+    """The user's membership as memory knows it, else as it is stored."""
+    if fresh is not None:
+        member = fresh.dialog.by_number.get(user)
+        if member is None and user in fresh.dialog.members:
+            member = fresh.dialog.member(user)
+        if member is not None:
+            return member
+    return None if row is None else Member.of_row(row.member)
+
+
+def _within(parts: Iterable[_Part], limit: int, page: _Page) -> list[tuple[_Part, int]]:
+    """Parts for the page, each with a seq up to which; a snapshot counts as an event."""
+    taken = []
+    budget, snapshots = limit, SNAPSHOTS_MAX
+    for part in parts:
+        wanted = min(part.last, part.floor + budget)
+        is_full = not budget if part.is_whole else wanted == part.floor < part.last
+        if is_full or (part.is_whole and not snapshots):
+            page.number, page.seq = part.number, part.floor
+            break
+        if part.is_whole:
+            snapshots -= 1
+            budget -= 1
+        budget -= wanted - part.floor
+        taken.append((part, wanted))
+        if wanted < part.last:
+            page.number, page.seq = part.number, wanted
+            break
+    return taken
+
+
+def _events(
+    part: _Part,
+    last: int,
+    rows: list[EventRow],
+    states: Mapping[int, Mapping[int, MessageState]],
+    dialog: DialogState | None,
+) -> Iterable[tuple[int, Event, int]]:
+    """Seq, event and about its size in bytes, of the part's events up to `last`."""
+    pins: tuple[str, ...] = ()
+    if dialog is not None:
+        pins = dialog.pins
+    elif part.row is not None:
+        pins = part.row.pins
+    edited = states.get(part.number, {})
     for row in rows:
-        of_dialog.setdefault(row.dialog_number, []).append(row)
-    events: list[Event] = []
-    number, size = 0, 0
-    seq = 0
-    for dialog, wanted in parts:
-        number, seq = dialog.number, dialog.floor
-        for row in of_dialog.get(number, ()):
-            size += len(row.body)
-            if size > SYNC_BYTES_MAX and events:
-                return events, number, seq, False
-            events.append(event_of(row, dialog.id))
-            seq = row.seq
-        for entry in dialog.fresh:
-            if not dialog.floor < entry.seq <= wanted:
-                continue
-            size += _size_of(entry)
-            if size > SYNC_BYTES_MAX and events:
-                return events, number, seq, False
-            events.append(entry.event)
-            seq = entry.seq
-        seq = wanted
-    return events, number, seq, True
+        size = 256 + len(row.body) + len(row.changed or b"")
+        yield row.seq, event_of(row, part.id, pins, edited), size
+    for entry in part.fresh.entries if part.fresh else ():
+        if part.floor < entry.seq <= last:
+            yield entry.seq, entry.event, _size_of(entry)
+
+
+def _end(page: _Page, part: _Part) -> None:
+    """What is told when all events of the part are."""
+    if part.is_whole:
+        page.whole.append(part.number)
+    elif part.is_left:
+        page.left.append(part.id)
+    elif part.member.left_seq:
+        return  # since the pass began: the next one has it
+    elif part.fresh is not None:
+        dialog = part.fresh.dialog
+        page.own.append(dialog.own_state(part.member))
+        page.shown = max(page.shown, dialog.changed_position)
+    elif part.row is not None:
+        row = part.row
+        deleted = None if row.deleted is None else BitMap.deserialize(row.deleted)
+        own = own_state(part.id, part.member, row.log_seq, row.message_count, deleted)
+        page.own.append(own)
 
 
 def _size_of(entry: Entry) -> int:
@@ -239,4 +449,4 @@ def cursor_of(text: str) -> SyncCursor:
         cursor: SyncCursor = _decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, msgspec.DecodeError):
         raise Invalid(fields={"cursor": "is not from here"}) from None
-    return cursor
+    return SyncCursor(after=cursor.after) if cursor.version == 1 else cursor

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX
+from tchatd.domains.messaging.rows import edited_seq
 from tchatd.domains.messaging.store import (
+    IN_ROLE_MAX,
+    MESSAGE_EDITED,
     MESSAGE_NEW,
     ChangedDialog,
     CursorRow,
@@ -191,32 +194,56 @@ class MemoryDialogStore:
         after_position: int,
         until_position: int,
         from_number: int,
+        also: Sequence[int],
         limit: int,
-    ) -> list[ChangedDialog]:
+        count_max: int,
+    ) -> tuple[list[ChangedDialog], int]:
+        assert limit <= count_max
         found = []
         for (number, user), member in self.members.items():
             row, log = self.dialogs[number], self.log[number]
             if user != user_number or number < from_number:
                 continue
-            if row.last_position <= after_position >= member.own_position:
+            is_old = row.last_position <= after_position >= member.own_position
+            if is_old and number not in also:
                 continue
             if member.left_seq and member.left_position <= after_position:
                 continue
             log = log[: member.left_seq or None]
             floor = sum(event.position <= after_position for event in log)
             last = sum(event.position <= until_position for event in log)
-            found.append(ChangedDialog(number, row.id, floor, last, member))
-        return sorted(found, key=lambda changed: changed.number)[:limit]
+            found.append(
+                ChangedDialog(
+                    number,
+                    row.id,
+                    floor,
+                    last,
+                    row.last_seq,
+                    row.message_count,
+                    row.pins,
+                    row.deleted,
+                    row.is_dropped,
+                    member,
+                )
+            )
+        found.sort(key=lambda changed: changed.number)
+        return found[:limit], min(len(found), count_max)
 
     async def ranges(
         self, ranges: Sequence[tuple[int, int, int]], until_position: int
-    ) -> list[EventRow]:
-        return [
+    ) -> tuple[list[EventRow], list[EventRow]]:
+        events = [
             event
             for number, after, until in sorted(ranges)
             for event in self.log[number][after:until]
             if event.position <= until_position
         ]
+        edited = {
+            (event.dialog_number, edited_seq(event))
+            for event in events
+            if event.kind == MESSAGE_EDITED
+        }
+        return events, [self.log[number][seq - 1] for number, seq in sorted(edited)]
 
     async def thread_before(
         self, number: int, thread_seq: int, seq: int, limit: int
@@ -228,13 +255,21 @@ class MemoryDialogStore:
         keys = [(number, user) for user in users]
         return [self.members[key] for key in keys if key in self.members]
 
-    async def in_role(self, number: int, roles: Sequence[int]) -> list[MemberRow]:
+    async def in_role(
+        self,
+        number: int,
+        roles: Sequence[int],
+        *,
+        after: int = 0,
+        limit: int = IN_ROLE_MAX,
+    ) -> list[MemberRow]:
         assert 0 not in roles
-        return [
+        found = [
             row
-            for (of, _), row in sorted(self.members.items())
-            if of == number and row.role in roles and not row.left_seq
+            for (of, user), row in self.members.items()
+            if of == number and user > after and row.role in roles and not row.left_seq
         ]
+        return sorted(found, key=lambda row: row.user_number)[:limit]
 
     async def expired(self, now_ms: int, limit: int) -> list[tuple[int, int]]:
         due = sorted(

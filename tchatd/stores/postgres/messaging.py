@@ -16,6 +16,8 @@ from msgspec import Struct, structs
 
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX
 from tchatd.domains.messaging.store import (
+    IN_ROLE_MAX,
+    MESSAGE_EDITED,
     MESSAGE_NEW,
     ChangedDialog,
     CursorRow,
@@ -360,47 +362,68 @@ class PostgresDialogStore:
         after_position: int,
         until_position: int,
         from_number: int,
+        also: Sequence[int],
         limit: int,
-    ) -> list[ChangedDialog]:
+        count_max: int,
+    ) -> tuple[list[ChangedDialog], int]:
+        assert limit <= count_max
         rows = await self._pool.fetch(
-            f"""SELECT event_seq_at(number, %(after)s, last),
-                CASE WHEN last_position <= %(until)s AND last = last_seq THEN last_seq
-                ELSE event_seq_at(number, %(until)s, last) END, d_id, {_MEMBER}
-            FROM (
-                SELECT d.number, d.id AS d_id, d.last_seq, d.last_position, {_MEMBER},
-                    CASE WHEN m.left_seq > 0 THEN m.left_seq ELSE d.last_seq END AS last
+            f"""WITH mine AS MATERIALIZED (
+                SELECT d.number, CASE WHEN m.left_seq > 0 THEN m.left_seq
+                    ELSE d.last_seq END AS last, {_MEMBER}
                 FROM members m JOIN dialogs d ON d.number = m.dialog_number
                 WHERE m.user_number = %(user)s AND m.dialog_number >= %(from)s
-                    AND (d.last_position > %(after)s OR m.own_position > %(after)s)
+                    AND (d.last_position > %(after)s OR m.own_position > %(after)s
+                        OR m.dialog_number = ANY (%(also)b::bigint[]))
                     AND (m.left_seq = 0 OR m.left_position > %(after)s)
-                ORDER BY m.dialog_number LIMIT %(limit)s
-            ) AS m ORDER BY m.number""",
+                ORDER BY m.dialog_number LIMIT %(count)s
+            )
+            SELECT (SELECT count(*) FROM mine), d.number, d.id,
+                CASE WHEN d.last_position <= %(after)s AND last = d.last_seq
+                    THEN last ELSE event_seq_at(number, %(after)s, last) END,
+                CASE WHEN d.last_position <= %(until)s AND last = d.last_seq
+                    THEN last ELSE event_seq_at(number, %(until)s, last) END,
+                d.last_seq, d.message_count, d.pins, d.deleted, d.is_dropped, {_MEMBER}
+            FROM (SELECT * FROM mine ORDER BY number LIMIT %(limit)s) AS m
+                JOIN dialogs d USING (number)
+            ORDER BY d.number""",
             {
                 "user": user_number,
                 "after": after_position,
                 "until": until_position,
                 "from": from_number,
+                "also": list(also),
                 "limit": limit,
+                "count": count_max,
             },
         )
-        return [
-            ChangedDialog(row[3], row[2].bytes, row[0], row[1], MemberRow(*row[3:]))
-            for row in rows
-        ]
+        count: int = rows[0][0] if rows else 0
+        return [_changed(row[1:]) for row in rows], count
 
     async def ranges(
         self, ranges: Sequence[tuple[int, int, int]], until_position: int
-    ) -> list[EventRow]:
+    ) -> tuple[list[EventRow], list[EventRow]]:
+        """The body of a `message.edited` is EditedBody (rows.py)."""
         numbers, after, until = zip(*ranges, strict=True) if ranges else ((), (), ())
         rows = await self._pool.fetch(
-            f"""SELECT {_EVENT} FROM unnest(%b::bigint[], %b::integer[],
-                %b::integer[]) AS r (number, after, until)
-            JOIN events e ON e.dialog_number = r.number
-                AND e.seq > r.after AND e.seq <= r.until
-            WHERE e.position <= %s ORDER BY e.dialog_number, e.seq""",
+            f"""WITH e AS MATERIALIZED (
+                SELECT {_EVENT} FROM unnest(%b::bigint[], %b::integer[],
+                    %b::integer[]) AS r (number, after, until)
+                JOIN events e ON e.dialog_number = r.number
+                    AND e.seq > r.after AND e.seq <= r.until
+                WHERE e.position <= %s
+            )
+            SELECT false, {_EVENT} FROM e UNION ALL
+            SELECT true, {_EVENT} FROM (
+                SELECT DISTINCT dialog_number, (body::json->>'message_seq')::integer
+                FROM e WHERE kind = {MESSAGE_EDITED}
+            ) AS r (number, seq) JOIN events e ON e.dialog_number = r.number
+                AND e.seq = r.seq AND e.kind = {MESSAGE_NEW}
+            ORDER BY 1, 2, 3""",
             (list(numbers), list(after), list(until), until_position),
         )
-        return [EventRow(*row) for row in rows]
+        events = [EventRow(*row[1:]) for row in rows if not row[0]]
+        return events, [EventRow(*row[1:]) for row in rows if row[0]]
 
     async def thread_before(
         self, number: int, thread_seq: int, seq: int, limit: int
@@ -421,13 +444,20 @@ class PostgresDialogStore:
         )
         return [MemberRow(*row) for row in rows]
 
-    async def in_role(self, number: int, roles: Sequence[int]) -> list[MemberRow]:
+    async def in_role(
+        self,
+        number: int,
+        roles: Sequence[int],
+        *,
+        after: int = 0,
+        limit: int = IN_ROLE_MAX,
+    ) -> list[MemberRow]:
         assert 0 not in roles
         rows = await self._pool.fetch(
             f"""SELECT {_MEMBER} FROM members m WHERE dialog_number = %s
             AND role <> 0 AND left_seq = 0 AND role = ANY (%b::smallint[])
-            ORDER BY user_number""",
-            (number, list(roles)),
+            AND user_number > %s ORDER BY user_number LIMIT %s""",
+            (number, list(roles), after, limit),
         )
         return [MemberRow(*row) for row in rows]
 
@@ -498,6 +528,22 @@ async def _sent(connection: Connection, wants: Wants) -> list[EventRow]:
     )
     found = [EventRow(*row) for row in rows]
     return [e for e in found if (e.dialog_number, e.actor, e.client_id) in wants.sent]
+
+
+def _changed(row: Row) -> ChangedDialog:
+    number, id, floor_seq, last_seq, log_seq, count, pins, deleted, is_dropped = row[:9]
+    return ChangedDialog(
+        number,
+        id.bytes,
+        floor_seq,
+        last_seq,
+        log_seq,
+        count,
+        tuple(pins),
+        deleted,
+        is_dropped,
+        MemberRow(*row[9:]),
+    )
 
 
 def _dialog(row: Row) -> DialogRow:
