@@ -9,6 +9,7 @@ from tchatd.domains.messaging import beside_routes
 from tchatd.domains.messaging.access import DialogAccess
 from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
+from tchatd.domains.messaging.public_names import PublicNames
 from tchatd.domains.messaging.scheduling import MessageToSend, Scheduling
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
@@ -17,12 +18,14 @@ from tchatd.domains.messaging.store import (
     Hub,
     UserDirectory,
 )
+from tchatd.domains.messaging.vanishing import Vanishing
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.crypto import KeyedHash
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Operation
 from tchatd.stores.postgres.invites import PostgresInviteStore
 from tchatd.stores.postgres.pool import Pool
+from tchatd.stores.postgres.public_names import PostgresNameStore
 from tchatd.stores.postgres.scheduling import PostgresScheduleStore
 
 
@@ -49,13 +52,18 @@ class Beside:
             state, log, access, dialogs, invite_store, directory, hub, clock
         )
         self.invites = Invites(self.joining, invite_store, invite_key, clock, ids)
+        self.public_names = PublicNames(
+            self.joining, PostgresNameStore(pool), dialogs, log, clock
+        )
         schedule_store = PostgresScheduleStore(pool)
         self.scheduling = Scheduling(
             self.joining, schedule_store, log, hub, send, clock, ids
         )
         sending = Alarm("scheduled messages", self.scheduling.send_due, clock)
         self.scheduling.wake = sending.wake
-        self.alarms = [sending]
+        self.vanishing = Vanishing(state, log, dialogs, clock)
+        vanishing = Alarm("vanishing messages", self.vanishing.vanish_due, clock)
+        self.alarms = [sending, vanishing]
 
     @property
     def prunes(self) -> Mapping[str, Callable[[], Awaitable[int]]]:
@@ -63,6 +71,8 @@ class Beside:
         return {
             "invite claims": self.invites.sweep,
             "invites": self.invites.prune,
+            "unsettled names": self.public_names.repair,
+            "public names": self.public_names.prune,
             "scheduled": self.scheduling.prune,
         }
 
@@ -70,5 +80,6 @@ class Beside:
     def operations(self) -> list[Operation]:
         return [
             *beside_routes.invite_operations(self.invites, self.joining),
+            *beside_routes.name_operations(self.public_names),
             *beside_routes.scheduling_operations(self.scheduling),
         ]

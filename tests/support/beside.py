@@ -12,9 +12,11 @@ from tchatd.domains.messaging.access import DialogAccess
 from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
 from tchatd.domains.messaging.models import Dialog
+from tchatd.domains.messaging.public_names import PublicNames
 from tchatd.domains.messaging.scheduling import Scheduling
 from tchatd.kernel.crypto import KeyedHash
 from tchatd.stores.memory.invites import MemoryInviteStore
+from tchatd.stores.memory.public_names import MemoryNameStore
 from tchatd.stores.memory.scheduling import MemoryScheduleStore
 from tests.support.messaging import Core, FakeDirectory, group_of, seeded_bytes
 
@@ -25,6 +27,7 @@ class Stores:
     def __init__(self) -> None:
         self.invites = MemoryInviteStore()
         self.scheduled = MemoryScheduleStore()
+        self.names = MemoryNameStore()
 
 
 class Around:
@@ -54,6 +57,9 @@ class Around:
             core.clock,
             core.ids,
             seeded_bytes(5),
+        )
+        self.names = PublicNames(
+            self.joining, stores.names, core.store, core.applier, core.clock
         )
         self.scheduling = Scheduling(
             self.joining,

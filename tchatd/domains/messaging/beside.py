@@ -157,7 +157,8 @@ class NameStore(Protocol):
     async def name(self, name: str) -> NameRow | None: ...
 
     async def settle_name(self, name: str, dialog_number: int, free_ms: int) -> None:
-        """The dialog is called so now; what else it had is held back until free_ms."""
+        """The dialog is called so now, also if it gave the name up meanwhile; what else
+        it had is held back until free_ms."""
         ...
 
     async def give_up_names(

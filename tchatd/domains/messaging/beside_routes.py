@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from tchatd.domains.messaging import invites as of_invites
 from tchatd.domains.messaging import joining as of_joining
+from tchatd.domains.messaging import public_names as of_names
 from tchatd.domains.messaging import scheduling as of_scheduling
 from tchatd.domains.messaging.errors import (
     Banned,
+    ChannelNotFound,
     DialogFull,
     DialogNotFound,
     InvalidContent,
     InviteNotFound,
+    NameReserved,
+    NameTaken,
     NotAllowed,
     RequestNotFound,
     ScheduledNotFound,
@@ -22,7 +26,8 @@ from tchatd.domains.messaging.errors import (
 )
 from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
-from tchatd.domains.messaging.models import Done
+from tchatd.domains.messaging.models import Dialog, Done, MessagePage
+from tchatd.domains.messaging.public_names import PublicNames
 from tchatd.domains.messaging.scheduling import Scheduling
 from tchatd.kernel.errors import Invalid, Unavailable
 from tchatd.kernel.routing import Limit, Operation
@@ -120,6 +125,72 @@ def invite_operations(service: Invites, joining: Joining) -> list[Operation]:
             verb="POST",
             path="/dialogs/{dialog_id}/join-requests/{user_id}",
             errors=(*_SEEN, RequestNotFound, Banned, TooManyMembers, DialogFull),
+        ),
+    ]
+
+
+def name_operations(service: PublicNames) -> list[Operation]:
+    return [
+        Operation(
+            name="public_name.set",
+            summary="Give a channel or a group a public name",
+            tag=_TAG,
+            command=of_names.SetPublicName,
+            result=Dialog,
+            handler=service.set,
+            verb="PUT",
+            path="/dialogs/{dialog_id}/public-name",
+            limits=(_WRITES,),
+            errors=(*_SEEN, NameReserved, NameTaken, DialogFull),
+        ),
+        Operation(
+            name="public_name.drop",
+            summary="Take the public name away",
+            tag=_TAG,
+            command=of_names.DropPublicName,
+            result=Dialog,
+            handler=service.drop,
+            verb="DELETE",
+            path="/dialogs/{dialog_id}/public-name",
+            errors=(*_SEEN, DialogFull),
+        ),
+        Operation(
+            name="channel.get",
+            summary="A channel or group by its public name",
+            tag=_TAG,
+            command=of_names.GetChannel,
+            result=of_names.PublicChannel,
+            handler=service.get,
+            verb="GET",
+            path="/channels/{name}",
+            errors=(Invalid, ChannelNotFound, Unavailable),
+        ),
+        Operation(
+            name="channel.messages",
+            summary="The latest messages of a public channel, for everybody",
+            tag=_TAG,
+            command=of_names.ListChannelMessages,
+            result=MessagePage,
+            handler=service.messages,
+            verb="GET",
+            path="/channels/{name}/messages",
+            errors=(Invalid, ChannelNotFound, Unavailable),
+        ),
+        Operation(
+            name="channel.join",
+            summary="Join what has this public name, or ask to be let in (202)",
+            tag=_TAG,
+            command=of_names.JoinChannel,
+            result=of_joining.JoinAnswer,
+            handler=service.join,
+            verb="POST",
+            path="/channels/{name}/join",
+            other_statuses=(202,),
+            limits=(_GUESSES,),
+            errors=(
+                *(Invalid, ChannelNotFound, DialogNotFound, Banned, TooManyMembers),
+                *(TooManyRequests, DialogFull, Unavailable),
+            ),
         ),
     ]
 

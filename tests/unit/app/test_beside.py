@@ -18,6 +18,11 @@ GET /invites/{code}
 POST /invites/{code}/join
 GET /dialogs/{dialog_id}/join-requests
 POST /dialogs/{dialog_id}/join-requests/{user_id}
+PUT /dialogs/{dialog_id}/public-name
+DELETE /dialogs/{dialog_id}/public-name
+GET /channels/{name}
+GET /channels/{name}/messages
+POST /channels/{name}/join
 POST /dialogs/{dialog_id}/scheduled
 GET /dialogs/{dialog_id}/scheduled
 PUT /scheduled/{id}
@@ -45,7 +50,6 @@ async def test_what_is_scheduled_wakes_who_sends_it(tmp_path: Path) -> None:
 
 async def test_everything_that_grows_is_pruned(tmp_path: Path) -> None:
     assert set(core(tmp_path).beside.prunes) == {
-        "invite claims",
-        "invites",
-        "scheduled",
+        *("invite claims", "invites", "scheduled"),
+        *("unsettled names", "public names"),
     }
