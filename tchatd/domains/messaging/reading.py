@@ -1,4 +1,4 @@
-"""Owns what can be read of dialogs: list, one, messages, log; changes nothing.
+"""Owns what can be read of dialogs: list, one, log; changes nothing.
 
 A page is put together of the tail in memory and of rows in the store. The tail is
 looked at first: whatever is not in it is in the store by then, so there is no hole,
@@ -9,19 +9,17 @@ held until the latest thing it shows is durable.
 from __future__ import annotations
 
 from typing import Any, Final
-from uuid import UUID
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.dialog import DialogState
-from tchatd.domains.messaging.errors import MessageNotFound
 from tchatd.domains.messaging.events import (
     Event,
     EventPage,
 )
-from tchatd.domains.messaging.identifiers import message_address, message_id
-from tchatd.domains.messaging.member import Member
+from tchatd.domains.messaging.member import Member, hidden_of
+from tchatd.domains.messaging.message_reading import MessageReading
 from tchatd.domains.messaging.message_state import state_of_row
 from tchatd.domains.messaging.models import (
     Dialog,
@@ -29,15 +27,11 @@ from tchatd.domains.messaging.models import (
     GetDialog,
     ListDialogs,
     ListEvents,
-    ListMessages,
-    Message,
-    MessagePage,
 )
-from tchatd.domains.messaging.rows import edited_seq, event_of, message_of
+from tchatd.domains.messaging.rows import edited_seq, event_of
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     MESSAGE_EDITED,
-    MESSAGE_NEW,
     TYPES,
     CommandLog,
     DialogStore,
@@ -60,11 +54,13 @@ class Reading:
         log: CommandLog,
         store: DialogStore,
         access: DialogAccess,
+        messages: MessageReading,
     ) -> None:
         self._state = state
         self._log = log
         self._store = store
         self._access = access
+        self._messages = messages
 
     # One dialog
 
@@ -73,11 +69,22 @@ class Reading:
         dialog = self._access.find(user, command.dialog_id)
         if dialog is None:
             return self._get_later(user, command.dialog_id)
-        return self._log.hold(dialog.view(dialog.member(user)), dialog.changed_position)
+        member = dialog.by_number[user]
+        if dialog.lacks_last_message(member.extra):
+            return self._get_later(user, command.dialog_id)
+        return self._log.hold(dialog.view(member), dialog.changed_position)
 
     async def _get_later(self, user: int, id: str) -> Any:
         dialog = await self._access.open(user, id)
-        return self._log.hold(dialog.view(dialog.member(user)), dialog.changed_position)
+        member = dialog.by_number[user]
+        if not dialog.lacks_last_message(member.extra):
+            return self._log.hold(dialog.view(member), dialog.changed_position)
+        message = await self._messages.last_message(dialog, member)
+        dialog = await self._access.open_number(user, dialog.number)
+        view = dialog.view(dialog.by_number[user])
+        if view.last_message is UNSET and message is not None:
+            view = structs.replace(view, last_message=message)
+        return self._log.hold(view, dialog.changed_position)
 
     # The list of dialogs
 
@@ -195,35 +202,39 @@ class Reading:
         dialog = self._access.find(user, command.dialog_id)
         if dialog is None or command.after + 1 < dialog.tail_first_seq:
             return self._list_events_later(user, command)
-        page = self._events_in_memory(dialog, command.after, command.limit)
+        page = self._events_in_memory(dialog, user, command.after, command.limit)
         return self._log.hold(page, dialog.changed_position)
 
     def _events_in_memory(
-        self, dialog: DialogState, after: int, limit: int
+        self, dialog: DialogState, user: int, after: int, limit: int
     ) -> EventPage:
         start = after + 1 - dialog.tail_first_seq
         entries = dialog.tail[start : start + limit]
         last = entries[-1].seq if entries else after
-        events = [dialog.shown_event(entry.event) for entry in entries]
+        hidden = hidden_of(dialog.by_number[user].extra)
+        events = [dialog.shown_event(entry.event, hidden) for entry in entries]
         return EventPage(events, dialog.last_seq, last < dialog.last_seq)
 
     async def _list_events_later(self, user: int, command: ListEvents) -> EventPage:
         dialog = await self._access.open(user, command.dialog_id)
         after, limit = command.after, command.limit
-        last_seq, seen = dialog.last_seq, dialog.changed_position
+        last_seq = dialog.last_seq
         if after + 1 >= dialog.tail_first_seq:
-            page = self._events_in_memory(dialog, after, limit)
-            await self._log.durable(seen)
+            page = self._events_in_memory(dialog, user, after, limit)
+            await self._log.durable(dialog.changed_position)
             return page
         first = dialog.tail_first_seq
         tail = dialog.tail[: max(0, after + limit + 1 - first)]
-        rows = await self._store.events(dialog.number, after, first - 1, limit)
-        taken = within_bytes(rows, PAGE_BYTES_MAX)
-        events = await self.events_of(dialog, taken)
-        if len(taken) == len(rows):
-            events += [entry.event for entry in tail[: limit - len(rows)]]
-        events = [dialog.shown_event(event) for event in events]
-        await self._log.durable(seen)
+        with self._log.pinned(dialog.number):
+            rows = await self._store.events(dialog.number, after, first - 1, limit)
+            taken = within_bytes(rows, PAGE_BYTES_MAX)
+            events = await self.events_of(dialog, taken)
+            if len(taken) == len(rows):
+                events += [entry.event for entry in tail[: limit - len(rows)]]
+            dialog = await self._access.open_number(user, dialog.number)
+            hidden = hidden_of(dialog.by_number[user].extra)
+            events = [dialog.shown_event(event, hidden) for event in events]
+        await self._log.durable(dialog.changed_position)
         return EventPage(events, last_seq, after + len(events) < last_seq)
 
     async def events_of(self, dialog: DialogState, rows: list[EventRow]) -> list[Event]:
@@ -238,97 +249,6 @@ class Reading:
             found = await self._store.load(Wants(messages=edited))
             states = {row.seq: state_of_row(row) for row in found.messages}
         return [event_of(row, dialog.id, dialog.pins, states) for row in rows]
-
-    # Messages
-
-    def list_messages(self, context: Context, command: ListMessages) -> Any:
-        if command.before is not UNSET and command.after is not UNSET:
-            raise Invalid(fields={"after": "not together with before"})
-        user = context.user.user_number
-        if command.before is UNSET and command.after is UNSET:
-            dialog = self._access.find(user, command.dialog_id)
-            if dialog is not None:
-                recent = _messages_before(dialog, dialog.last_seq + 1)
-                enough = len(recent) > command.limit or dialog.tail_first_seq == 1
-                if enough:
-                    page = self._page(dialog, recent, command.limit)
-                    return self._log.hold(page, dialog.changed_position)
-        return self._list_messages_later(user, command)
-
-    async def _list_messages_later(
-        self, user: int, command: ListMessages
-    ) -> MessagePage:
-        dialog = await self._access.open(user, command.dialog_id)
-        number = dialog.number
-        edge = command.before if command.after is UNSET else command.after
-        seq = 0
-        if edge is not UNSET:
-            seq = await self._seq_of(dialog, edge)
-            dialog = await self._access.open_number(user, number)
-        limit = command.limit
-        if command.after is not UNSET:
-            page = self._page(dialog, await self._after(dialog, seq, limit), limit)
-            page.messages.reverse()
-        else:
-            messages = await self._before(dialog, seq or dialog.last_seq + 1, limit)
-            page = self._page(dialog, messages, limit)
-        await self._log.durable(dialog.changed_position)
-        return page
-
-    async def _before(self, dialog: DialogState, seq: int, limit: int) -> list[Message]:
-        """Newest first, one more than `limit` if there is one."""
-        first = dialog.tail_first_seq
-        found = _messages_before(dialog, seq)[: limit + 1]
-        if len(found) <= limit and first > 1:
-            rows = await self._store.messages_before(
-                dialog.number, min(seq, first), limit + 1 - len(found)
-            )
-            found += [message_of(row, dialog.id, dialog.pins) for row in rows]
-        return found
-
-    async def _after(self, dialog: DialogState, seq: int, limit: int) -> list[Message]:
-        """Oldest first, one more than `limit` if there is one."""
-        first = dialog.tail_first_seq
-        tail = [
-            entry.answer
-            for entry in dialog.tail
-            if entry.seq > seq and entry.kind == MESSAGE_NEW
-        ]
-        if seq + 1 >= first:
-            return tail
-        rows = await self._store.messages_after(
-            dialog.number, seq, first - 1, limit + 1
-        )
-        return [message_of(row, dialog.id, dialog.pins) for row in rows] + tail
-
-    async def _seq_of(self, dialog: DialogState, id: UUID) -> int:
-        """Raises MessageNotFound: the dialog has no such message."""
-        address = message_address(id)
-        if address is None or address[0] != dialog.number:
-            raise MessageNotFound
-        seq = address[1]
-        entry = dialog.entry_at(seq)
-        if entry is not None:
-            if entry.kind != MESSAGE_NEW or entry.answer.id != str(id):
-                raise MessageNotFound
-            return seq
-        rows = await self._store.events(dialog.number, seq - 1, seq, 1)
-        if (
-            not rows
-            or rows[0].kind != MESSAGE_NEW
-            or message_id(rows[0].at_ms, dialog.number, seq) != str(id)
-        ):
-            raise MessageNotFound
-        return seq
-
-    def _page(
-        self, dialog: DialogState, found: list[Message], limit: int
-    ) -> MessagePage:
-        messages = [
-            dialog.with_readers(dialog.shown_message(message))
-            for message in found[:limit]
-        ]
-        return MessagePage(messages, len(found) > limit)
 
 
 def _changed_at(dialog: DialogState, user: int) -> int:
@@ -346,15 +266,6 @@ def within_bytes(rows: list[EventRow], bytes_max: int) -> list[EventRow]:
         if total > bytes_max and index:
             return rows[:index]
     return rows
-
-
-def _messages_before(dialog: DialogState, seq: int) -> list[Message]:
-    """Those in the tail, newest first."""
-    return [
-        entry.answer
-        for entry in reversed(dialog.tail)
-        if entry.seq < seq and entry.kind == MESSAGE_NEW
-    ]
 
 
 def _position_in(cursor: str) -> int:
