@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tchatd.domains.messaging import events, models
+from tchatd.domains.messaging import events, member_routes, models
 from tchatd.domains.messaging.errors import (
     DialogFull,
     DialogNotFound,
@@ -24,7 +24,12 @@ _TAG = "Messaging"
 
 
 def operations(service: MessagingService) -> list[Operation]:
-    return [*_dialogs(service), *_messages(service), *_live(service)]
+    return [
+        *_dialogs(service),
+        *member_routes.operations(service),
+        *_messages(service),
+        *_live(service),
+    ]
 
 
 def _dialogs(service: MessagingService) -> list[Operation]:

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from tchatd.domains.messaging import rules
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
+from tchatd.domains.messaging.bans import Bans
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.events import (
@@ -29,6 +30,7 @@ from tchatd.domains.messaging.identifiers import (
     message_id,
     user_dialog_id,
 )
+from tchatd.domains.messaging.membership import Membership
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
     CreateDialog,
@@ -39,12 +41,15 @@ from tchatd.domains.messaging.models import (
     StartTyping,
     StopTyping,
 )
+from tchatd.domains.messaging.own import Own
+from tchatd.domains.messaging.profile import Profiles
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.records import (
     DialogRecord,
     MessageRecord,
     ReadRecord,
 )
+from tchatd.domains.messaging.roster import Roster
 from tchatd.domains.messaging.rows import message_of
 from tchatd.domains.messaging.settings import WRITE_FREELY, settings_bytes
 from tchatd.domains.messaging.state import MessagingState
@@ -87,6 +92,11 @@ class MessagingService:
         self._clock = clock
         self._ids = ids
         self._access = DialogAccess(state, log)
+        self.membership = Membership(log, store, self._access, directory, clock)
+        self.roster = Roster(log, store, self._access, directory)
+        self.bans = Bans(log, self._access, directory, self.membership, clock)
+        self.own = Own(log, self._access, clock)
+        self.profiles = Profiles(log, self._access, self.own, clock)
         reading = Reading(state, log, store, self._access)
         self.list_dialogs = reading.list_dialogs
         self.get_dialog = reading.get_dialog

@@ -1,0 +1,117 @@
+"""Owns the commands that change a dialog for all of its members, or end it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, structs
+
+from tchatd.domains.messaging.access import DialogAccess
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.errors import NotAllowed
+from tchatd.domains.messaging.member_models import (
+    ChangeDialog,
+    DropDialog,
+    SettingsChange,
+)
+from tchatd.domains.messaging.models import Done
+from tchatd.domains.messaging.own import Own
+from tchatd.domains.messaging.records import DropRecord, ProfileRecord
+from tchatd.domains.messaging.rules import check_may, check_room, check_settings
+from tchatd.domains.messaging.settings import (
+    DROP,
+    SET_PROFILE,
+    DialogSettings,
+    settings_bytes,
+)
+from tchatd.domains.messaging.store import TYPES, CommandLog
+from tchatd.kernel.clock import Clock
+from tchatd.kernel.errors import Invalid
+from tchatd.kernel.routing import Context
+
+
+class Profiles:
+    def __init__(
+        self, log: CommandLog, access: DialogAccess, own: Own, clock: Clock
+    ) -> None:
+        self._log = log
+        self._access = access
+        self._own = own
+        self._clock = clock
+
+    async def change(self, context: Context, command: ChangeDialog) -> Any:
+        """A Deferred of the Dialog; what is so already changes nothing.
+
+        Raises:
+            DialogNotFound, NotAllowed, Invalid
+        """
+        caller = context.user
+        dialog = await self._access.open(caller.user_number, command.dialog_id)
+        member = dialog.by_number[caller.user_number]
+        check_may(dialog, member, SET_PROFILE)
+        name, avatar, settings = dialog.name, dialog.avatar, dialog.settings
+        if command.name is not UNSET:
+            name = _name(dialog, command.name)
+        if command.avatar is not UNSET:
+            if TYPES[dialog.type] == "user":
+                raise Invalid(fields={"avatar": "is not for a dialog of two"})
+            avatar = command.avatar
+        if command.settings is not UNSET:
+            settings = changed_settings(dialog, command.settings)
+        if (name, avatar, settings) == (dialog.name, dialog.avatar, dialog.settings):
+            return self._log.hold(dialog.view(member), dialog.changed_position)
+        check_room(dialog)
+        record = ProfileRecord(
+            dialog.number,
+            max(self._clock.now_ms(), dialog.active_ms),
+            caller.user_number,
+            caller.user_id.bytes,
+            name,
+            avatar,
+            settings_bytes(settings),
+        )
+        return self._log.submit(record, context.connection)
+
+    async def drop(self, context: Context, command: DropDialog) -> Any:
+        """A Deferred: the dialog is gone for everybody; of two people it stays, and its
+        history so far is gone for the caller.
+
+        Raises:
+            DialogNotFound, NotAllowed, Invalid
+        """
+        caller = context.user
+        dialog = await self._access.open(caller.user_number, command.dialog_id)
+        if not dialog.may(dialog.by_number[caller.user_number], DROP):
+            raise NotAllowed(
+                "Only an owner deletes it; to leave, delete yourself from its members."
+            )
+        if TYPES[dialog.type] == "user":
+            self._own.clear(context, dialog)
+            return self._log.hold(Done(), dialog.changed_position)
+        check_room(dialog)
+        record = DropRecord(
+            dialog.number,
+            max(self._clock.now_ms(), dialog.active_ms),
+            caller.user_number,
+            caller.user_id.bytes,
+        )
+        return self._log.submit(record, context.connection)
+
+
+def _name(dialog: DialogState, name: str) -> str:
+    if TYPES[dialog.type] == "user":
+        raise Invalid(fields={"name": "is not for a dialog of two"})
+    if not name.strip():
+        raise Invalid(fields={"name": "is empty"})
+    return name
+
+
+def changed_settings(dialog: DialogState, change: SettingsChange) -> DialogSettings:
+    """All of the settings from then on. Raises Invalid."""
+    wanted = {
+        name: UNSET if value is None else value
+        for name, value in structs.asdict(change).items()
+        if value is not UNSET
+    }
+    check_settings(TYPES[dialog.type], wanted, dialog.settings)
+    return structs.replace(dialog.settings, **wanted)

@@ -1,0 +1,642 @@
+"""Who comes, goes and rises in a dialog: by right, in memory or not, two at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trio
+from msgspec import UNSET, structs
+
+from tchatd.domains.messaging import errors
+from tchatd.domains.messaging import member_models as m
+from tchatd.domains.messaging.events import (
+    DialogCreated,
+    DialogDeleted,
+    MemberAdded,
+    MemberRemoved,
+    MemberRole,
+    OwnState,
+)
+from tchatd.domains.messaging.member_models import (
+    AddMembers,
+    ChangeMember,
+    RemoveMember,
+)
+from tchatd.domains.messaging.models import (
+    CreateDialog,
+    Dialog,
+    Done,
+    GetDialog,
+    Message,
+)
+from tchatd.domains.messaging.state import StateLimits
+from tchatd.domains.messaging.store import OWNER
+from tchatd.journal.errors import JournalFull
+from tchatd.kernel.errors import DomainError, Invalid
+from tests.support.messaging import (
+    Core,
+    FakeDirectory,
+    client_id,
+    group_of,
+    loading,
+    text,
+    user_id,
+    with_user,
+)
+
+NOW_MS = 1_800_000_000_000
+
+
+def add(dialog: Any, *users: int, role: str = "member") -> AddMembers:
+    people = [user_id(user) for user in users]
+    return AddMembers(dialog_id=dialog.id, user_ids=people, role=role)  # type: ignore[arg-type]
+
+
+def change(dialog: Any, user: int, role: Any = UNSET, **more: Any) -> ChangeMember:
+    return ChangeMember(dialog_id=dialog.id, user_id=user_id(user), role=role, **more)
+
+
+def remove(dialog: Any, user: int, *, ban: bool = False) -> RemoveMember:
+    return RemoveMember(dialog_id=dialog.id, user_id=user_id(user), ban=ban)
+
+
+def channel_of(*users: int, type: str = "channel", **more: Any) -> CreateDialog:
+    people = [user_id(user) for user in users]
+    return CreateDialog(type=type, name="News", participants=people, **more)  # type: ignore[arg-type]
+
+
+async def roles(core: Core, dialog: Any) -> dict[int, str]:
+    """Everybody's, as each of them sees it."""
+    state = core.state.find(dialog.id)
+    if state is None:
+        await core.applier.load(ids=(_bytes(dialog.id),))
+        state = core.state.find(dialog.id)
+    assert state is not None
+    found = {}
+    for user in list(state.members):
+        view = await core.do(user, GetDialog(dialog.id))
+        found[user] = view.role
+    return found
+
+
+def _bytes(id: str) -> bytes:
+    return bytes.fromhex(id.replace("-", ""))
+
+
+@asynccontextmanager
+async def small_core(**more: Any) -> AsyncIterator[Core]:
+    """Room for one dialog and two events: everything else is in the store."""
+    core = Core(limits=StateLimits(dialogs_max=1, tail_max=2), **more)
+    async with loading(core):
+        yield core
+
+
+async def forget(core: Core, user: int = 1) -> None:
+    """Everything is stored, and only another dialog is in memory."""
+    core.journal.sync()
+    await core.flusher.flush()
+    await core.do(user, with_user(199))
+    core.journal.sync()
+    await core.flusher.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    core.state.evict()
+    assert len(core.state) <= 1
+
+
+# Adding
+
+
+async def test_who_is_added_finds_the_dialog_and_the_others_are_told(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, group_of([2]))
+    core.hub.told.clear()
+    answer = await core.do(1, add(dialog, 3, 4, 2), connection=9)
+    assert isinstance(answer, MemberAdded)
+    assert (answer.user_ids, answer.count) == ((str(user_id(3)), str(user_id(4))), 2)
+    assert (answer.seq, answer.member_count, answer.role) == (2, 4, "member")
+    (others, event, _), (new, created, _) = core.hub.told
+    assert (others, event) == ([1, 2], answer)
+    assert (new, type(created)) == ([3, 4], DialogCreated)
+    view = await core.do(4, GetDialog(dialog.id))
+    assert (view.member_count, view.unread_count, view.role) == (4, 0, "member")
+    assert view.participants == tuple(str(user_id(n)) for n in (1, 2, 3, 4))
+
+
+async def test_adding_nobody_new_journals_nothing(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    answer = await core.do(1, add(dialog, 2, 1))
+    assert (answer.user_ids, answer.count, answer.seq) == ((), 0, 1)
+    assert core.journal.next_position == 2
+
+
+@pytest.mark.parametrize(
+    ("users", "error"),
+    [((9_999,), errors.InvalidParticipants), ((3, 9_999), errors.InvalidParticipants)],
+)
+async def test_everybody_who_is_added_exists(
+    core: Core, users: tuple[int, ...], error: type[DomainError]
+) -> None:
+    dialog = await core.do(1, group_of([2]))
+    with pytest.raises(error):
+        await core.do(1, add(dialog, *users))
+    assert core.journal.next_position == 2
+
+
+async def test_an_outsider_adds_nobody_and_learns_nothing(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    for command in (add(dialog, 4), change(dialog, 2, "admin"), remove(dialog, 2)):
+        with pytest.raises(errors.DialogNotFound):
+            await core.do(3, command)
+
+
+@pytest.mark.parametrize(
+    ("type", "size"), [("group", 5_000), ("business", 100), ("channel", 5_000)]
+)
+async def test_a_dialog_takes_as_many_as_its_type_allows(type: str, size: int) -> None:
+    core = Core(users=size + 10)
+    async with loading(core):
+        dialog = await core.do(1, channel_of(*range(2, size), type=type))
+        assert dialog.member_count == size - 1
+        answer = await core.do(1, add(dialog, size))
+        assert answer.member_count == size
+        assert (await core.do(1, add(dialog, size))).count == 0
+        if type == "channel":
+            assert (await core.do(1, add(dialog, size + 1))).count == 1
+            return
+        with pytest.raises(errors.TooManyMembers):
+            await core.do(1, add(dialog, size + 1))
+
+
+async def test_nobody_is_added_as_owner_and_an_admin_only_by_who_promotes(
+    core: Core,
+) -> None:
+    group = await core.do(1, group_of([2]))
+    with pytest.raises(errors.NotAllowed):
+        await core.do(1, add(group, 3, role="owner"))
+    with pytest.raises(errors.NotAllowed):
+        await core.do(2, add(group, 3, role="admin"))
+    await core.do(1, add(group, 3, role="admin"))
+    await core.do(2, add(group, 4, role="guest"))
+    assert await roles(core, group) == {1: "owner", 2: "member", 3: "admin", 4: "guest"}
+
+
+async def test_the_banned_are_let_in_after_the_ban_is_ended_only(core: Core) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    await core.do(1, remove(dialog, 3, ban=True))
+    for adder in (1, 2):
+        with pytest.raises(errors.Banned):
+            await core.do(adder, add(dialog, 3, 4))
+    await core.do(1, m.EndBan(dialog.id, user_id(3)))
+    assert (await core.do(2, add(dialog, 3, 4))).count == 2
+
+
+async def test_who_comes_back_keeps_the_names_of_what_they_sent() -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, group_of([2, 3]))
+        id = client_id(NOW_MS, 5)
+        first = await core.do(2, text(dialog.id, "one", client_id=id))
+        await core.do(2, remove(dialog, 2))
+        await forget(core)
+        await core.do(1, add(dialog, 2))
+        again = await core.do(2, text(dialog.id, "two", client_id=id))
+        assert isinstance(again, Message)
+        assert again.id == first.id
+        view = await core.do(2, GetDialog(dialog.id))
+        assert (view.unread_count, view.role) == (0, "member")
+
+
+async def test_in_a_full_journal_nothing_changes(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    core.journal.room = 0
+    for command in (add(dialog, 3), change(dialog, 2, "admin"), remove(dialog, 2)):
+        with pytest.raises(JournalFull):
+            await core.do(1, command)
+    assert await roles(core, dialog) == {1: "owner", 2: "member"}
+
+
+# Roles
+
+
+@pytest.mark.parametrize(
+    ("by", "whom", "role"),
+    [
+        (1, 2, "admin"),
+        (1, 2, "guest"),
+        (1, 3, "admin"),
+        (1, 4, "member"),
+        (4, 2, "admin"),
+        (4, 2, "guest"),
+        (4, 3, "member"),
+        (4, 4, "member"),
+        (4, 4, "guest"),
+    ],
+)
+async def test_roles_are_given_to_those_below_oneself(
+    core: Core, by: int, whom: int, role: str
+) -> None:
+    dialog = await ranked(core)
+    before = await roles(core, dialog)
+    answer = await core.do(by, change(dialog, whom, role))
+    assert (answer.user_id, answer.role) == (str(user_id(whom)), role)
+    assert await roles(core, dialog) == before | {whom: role}
+    members, event, _ = core.hub.told[-1]
+    assert isinstance(event, MemberRole)
+    assert (members, event.role, event.hands_over) == ([1, 2, 3, 4, 5], role, False)
+
+
+@pytest.mark.parametrize(
+    ("by", "whom", "role"),
+    [
+        (2, 2, "admin"),
+        (2, 2, "guest"),
+        (2, 3, "member"),
+        (2, 1, "guest"),
+        (3, 3, "member"),
+        (4, 1, "member"),
+        (4, 5, "member"),
+        (4, 4, "owner"),
+        (4, 2, "owner"),
+    ],
+)
+async def test_nobody_touches_their_equals_or_makes_more_of_themselves(
+    core: Core, by: int, whom: int, role: str
+) -> None:
+    dialog = await ranked(core)
+    at = core.journal.next_position
+    with pytest.raises(errors.NotAllowed):
+        await core.do(by, change(dialog, whom, role))
+    assert core.journal.next_position == at
+
+
+async def ranked(core: Core) -> Dialog:
+    """1 is owner, 2 member, 3 guest, 4 and 5 admins."""
+    dialog: Dialog = await core.do(1, group_of([2]))
+    await core.do(1, add(dialog, 3, role="guest"))
+    await core.do(1, add(dialog, 4, 5, role="admin"))
+    return dialog
+
+
+async def test_a_role_that_somebody_has_is_given_without_a_record(core: Core) -> None:
+    dialog = await ranked(core)
+    at = core.journal.next_position
+    for whom, role in ((2, "member"), (1, "owner"), (4, "admin")):
+        assert (await core.do(1, change(dialog, whom, role))).role == role
+    assert core.journal.next_position == at
+
+
+async def test_a_change_says_what_and_of_whom(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    with pytest.raises(Invalid):
+        await core.do(1, change(dialog, 2))
+    for nobody in (3, 9_999):
+        with pytest.raises(errors.MemberNotFound):
+            await core.do(1, change(dialog, nobody, "admin"))
+        with pytest.raises(errors.MemberNotFound):
+            await core.do(1, remove(dialog, nobody))
+
+
+async def test_handing_over_makes_the_owner_an_admin(core: Core) -> None:
+    dialog = await ranked(core)
+    await core.do(1, change(dialog, 3, "owner"))
+    after = {1: "admin", 2: "member", 3: "owner", 4: "admin", 5: "admin"}
+    assert await roles(core, dialog) == after
+    event = core.hub.told[-1][1]
+    assert (event.role, event.hands_over) == ("owner", True)
+    with pytest.raises(errors.NotAllowed):
+        await core.do(1, change(dialog, 2, "owner"))
+
+
+async def test_owners_can_be_two_and_one_of_them_may_go(core: Core) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    with pytest.raises(errors.LastOwner):
+        await core.do(1, remove(dialog, 1))
+    with pytest.raises(errors.LastOwner):
+        await core.do(1, change(dialog, 1, "admin"))
+    await core.do(1, change(dialog, 2, "owner", hands_over=False))
+    assert await roles(core, dialog) == {1: "owner", 2: "owner", 3: "member"}
+    for one, other in ((1, 2), (2, 1)):
+        with pytest.raises(errors.NotAllowed):
+            await core.do(one, change(dialog, other, "member"))
+        with pytest.raises(errors.NotAllowed):
+            await core.do(one, remove(dialog, other))
+    await core.do(1, change(dialog, 1, "member"))
+    with pytest.raises(errors.LastOwner):
+        await core.do(2, remove(dialog, 2))
+    await core.do(2, change(dialog, 1, "owner", hands_over=False))
+    await core.do(1, change(dialog, 2, "owner"))  # to one who is an owner already
+    assert await roles(core, dialog) == {1: "admin", 2: "owner", 3: "member"}
+
+
+# Silence
+
+
+async def test_the_silenced_are_told_and_nobody_else(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    await core.do(2, m.SaveDraft(dialog_id=dialog.id, text="secret"))
+    core.hub.told.clear()
+    until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
+    answer = await core.do(1, change(dialog, 2, silenced_until=until))
+    assert answer.silenced_until == "2027-01-15T08:01:00.000Z"
+    assert "secret" not in repr(answer)
+    [(members, event, _)] = core.hub.told
+    assert (members, type(event)) == ([2], OwnState)
+    with pytest.raises(errors.Silenced) as silenced:
+        await core.do(2, text(dialog.id))
+    assert silenced.value.fields == {"silenced_until": answer.silenced_until}
+    at = core.journal.next_position
+    await core.do(1, change(dialog, 2, silenced_until=until))
+    assert core.journal.next_position == at
+    await core.do(1, change(dialog, 2, silenced_until=None))
+    await core.do(2, text(dialog.id))
+
+
+async def test_silence_ends_by_itself_and_the_past_is_none(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
+    await core.do(1, change(dialog, 2, silenced_until=until))
+    core.clock.advance(60_000)
+    await core.do(2, text(dialog.id))
+    answer = await core.do(1, change(dialog, 2, silenced_until=until))
+    assert answer.silenced_until is UNSET
+
+
+@pytest.mark.parametrize(("by", "whom"), [(2, 3), (4, 4), (4, 5), (4, 1), (1, 1)])
+async def test_only_those_above_silence(core: Core, by: int, whom: int) -> None:
+    dialog = await ranked(core)
+    until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
+    with pytest.raises(errors.NotAllowed):
+        await core.do(by, change(dialog, whom, silenced_until=until))
+
+
+async def test_a_role_and_a_silence_come_in_one_call(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
+    answer = await core.do(1, change(dialog, 2, "guest", silenced_until=until))
+    assert (answer.role, answer.silenced_until is UNSET) == ("guest", False)
+    with pytest.raises(errors.NotAllowed):  # and neither, if one is refused
+        await core.do(2, change(dialog, 1, "guest", silenced_until=None))
+
+
+# Removing and leaving
+
+
+async def test_who_is_removed_is_told_and_finds_nothing_any_more(core: Core) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    core.hub.told.clear()
+    assert await core.do(1, remove(dialog, 2)) == Done()
+    [(members, event, _)] = core.hub.told
+    assert members == [1, 2, 3]
+    assert isinstance(event, MemberRemoved)
+    assert (event.reason, event.member_count) == ("removed", 2)
+    for command in (GetDialog(dialog.id), text(dialog.id), remove(dialog, 2)):
+        with pytest.raises(errors.DialogNotFound):
+            await core.do(2, command)
+    view = await core.do(3, GetDialog(dialog.id))
+    assert view.participants == (str(user_id(1)), str(user_id(3)))
+
+
+@pytest.mark.parametrize(("by", "whom"), [(2, 3), (4, 5), (4, 1), (3, 2)])
+async def test_nobody_removes_their_equals(core: Core, by: int, whom: int) -> None:
+    dialog = await ranked(core)
+    with pytest.raises(errors.NotAllowed):
+        await core.do(by, remove(dialog, whom))
+
+
+async def test_who_leaves_is_gone_by_themselves(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    assert await core.do(2, remove(dialog, 2)) == Done()
+    event = core.hub.told[-1][1]
+    assert (event.reason, event.user_id, event.by) == (
+        "left",
+        str(user_id(2)),
+        str(user_id(2)),
+    )
+    with pytest.raises(Invalid):
+        await core.do(1, remove(dialog, 1, ban=True))
+
+
+async def test_the_last_one_out_closes_the_door(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    await core.do(2, remove(dialog, 2))
+    await core.do(1, remove(dialog, 1))
+    assert isinstance(core.hub.told[-1][1], DialogDeleted)
+    with pytest.raises(errors.DialogNotFound):
+        await core.do(1, GetDialog(dialog.id))
+
+
+async def test_two_people_stay_two(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    for command in (
+        *(add(dialog, 3), remove(dialog, 1), remove(dialog, 2)),
+        *(change(dialog, 1, "guest"), change(dialog, 2, "owner")),
+    ):
+        with pytest.raises(errors.NotAllowed):
+            await core.do(1, command)
+
+
+# Out of memory, and large
+
+
+async def test_everything_works_on_what_is_not_in_memory() -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, group_of([2, 3, 4]))
+        for user, command in (
+            (1, add(dialog, 5)),
+            (1, change(dialog, 2, "admin")),
+            (2, remove(dialog, 3)),
+            (4, remove(dialog, 4)),
+            (1, change(dialog, 5, "owner", hands_over=False)),
+            (1, remove(dialog, 1)),
+            (5, change(dialog, 2, "owner")),
+        ):
+            await forget(core)
+            await core.do(user, command)
+        await forget(core)
+        assert await roles(core, dialog) == {2: "owner", 5: "admin"}
+        again = await core.restart(limits=StateLimits(dialogs_max=1, tail_max=2))
+        async with loading(again):
+            assert await roles(again, dialog) == {2: "owner", 5: "admin"}
+
+
+async def test_a_large_dialog_shows_its_first_hundred_however_it_changes() -> None:
+    async with small_core() as core:
+        dialog = await core.do(101, group_of(range(1, 104)))  # 1 to 103
+        for gone in (1, 50, 102, 2, 3):
+            await forget(core, 101)
+            await core.do(101, remove(dialog, gone))
+        await forget(core, 101)
+        await core.do(101, add(dialog, 2))
+        await forget(core, 101)
+        view = await core.do(101, GetDialog(dialog.id))
+        left = [n for n in range(1, 104) if n not in (1, 50, 102, 3)]
+        assert view.participants == tuple(str(user_id(n)) for n in left)
+        assert view.member_count == 99
+        with pytest.raises(errors.DialogNotFound):
+            await core.do(3, GetDialog(dialog.id))
+
+
+@pytest.mark.parametrize("size", [99, 100, 101, 102, 103])
+async def test_a_dialog_grows_and_shrinks_around_its_hundredth_member(
+    size: int,
+) -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, group_of(range(2, size + 1)))
+        message = await core.do(1, text(dialog.id))
+        await core.do(1, add(dialog, 150, 151))
+        for gone in (150, 2, 3, 151):
+            await forget(core)
+            await core.do(gone, remove(dialog, gone))
+        view = await core.do(4, GetDialog(dialog.id))
+        assert (view.member_count, view.unread_count) == (size - 2, 1)
+        assert view.last_message.id == message.id
+        again = await core.restart(limits=StateLimits(dialogs_max=1, tail_max=2))
+        async with loading(again):
+            assert await again.do(4, GetDialog(dialog.id)) == view
+
+
+async def test_an_owner_leaves_a_large_dialog_while_another_is_stored_only() -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, group_of(range(2, 151)))
+        await forget(core)
+        with pytest.raises(errors.LastOwner):
+            await core.do(1, remove(dialog, 1))
+        await core.do(1, change(dialog, 120, "owner", hands_over=False))
+        await forget(core)
+        await core.do(1, remove(dialog, 1))
+        await forget(core, 120)
+        with pytest.raises(errors.LastOwner):
+            await core.do(120, change(dialog, 120, "member"))
+
+
+async def test_a_member_whose_account_is_gone_does_not_keep_others_in(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, group_of(range(2, 103)))
+    core.service.membership._directory = FakeDirectory(100)
+    await core.do(2, remove(dialog, 2))
+    view = await core.do(1, GetDialog(dialog.id))
+    assert view.participants[-2:] == (str(user_id(100)), str(UUID(int=0)))
+
+
+# Two at once
+
+
+async def at_once(core: Core, *work: tuple[int, Any]) -> list[Any]:
+    """The answers, or the errors, of commands that are given at the same time."""
+    answers: list[Any] = [None] * len(work)
+
+    async def give(index: int, user: int, command: Any) -> None:
+        try:
+            answers[index] = await core.do(user, command)
+        except DomainError as error:
+            answers[index] = error
+
+    async with trio.open_nursery() as nursery:
+        for index, (user, command) in enumerate(work):
+            nursery.start_soon(give, index, user, command)
+    return answers
+
+
+@pytest.mark.parametrize("members", [3, 150])
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_two_owners_who_leave_at_once_leave_one(
+    members: int, is_stored: bool
+) -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, group_of(range(2, members + 1)))
+        await core.do(1, change(dialog, 2, "owner", hands_over=False))
+        if is_stored:
+            await forget(core)
+        answers = await at_once(
+            core, (1, remove(dialog, 1)), (2, remove(dialog, 2)), (3, text(dialog.id))
+        )
+        refused = [a for a in answers if isinstance(a, errors.LastOwner)]
+        assert len(refused) == 1
+        left = await roles(core, dialog)
+        assert list(left.values()).count("owner") == 1
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_handing_over_and_leaving_at_once_leave_an_owner(
+    is_stored: bool,
+) -> None:
+    for pair in (
+        ((1, "owner", 2), (2, None, 2)),
+        ((2, None, 2), (1, "owner", 2)),
+        ((1, "owner", 2), (1, None, 1)),
+        ((1, "owner", 2), (1, "owner", 3)),
+    ):
+        async with small_core() as core:
+            dialog = await core.do(1, group_of(range(2, 130)))
+            if is_stored:
+                await forget(core)
+            work = [
+                (by, change(dialog, whom, role) if role else remove(dialog, whom))
+                for by, role, whom in pair
+            ]
+            await at_once(core, *work)
+            state = core.state.find(dialog.id)
+            assert state is not None
+            owners = [
+                n
+                for n, member in state.by_number.items()
+                if member.role == OWNER and n in state.members
+            ]
+            assert len(owners) == 1
+
+
+async def test_many_who_add_at_once_never_exceed_the_size() -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, channel_of(*range(2, 95), type="business"))
+        await forget(core)
+        answers = await at_once(
+            core, *((1, add(dialog, *range(n, n + 3))) for n in range(100, 121, 3))
+        )
+        added = [a.count for a in answers if isinstance(a, MemberAdded)]
+        assert sum(added) == 6
+        view = await core.do(1, GetDialog(dialog.id))
+        assert view.member_count == 100
+
+
+async def test_two_who_add_the_same_people_add_them_once(core: Core) -> None:
+    dialog = await core.do(1, group_of([2]))
+    answers = await at_once(core, *[(n, add(dialog, 3, 4, 5)) for n in (1, 2, 1, 2)])
+    assert sorted(a.count for a in answers) == [0, 0, 0, 3]
+    core.journal.sync()
+    await core.flusher.flush()
+
+
+async def test_two_who_remove_at_once_keep_the_hundred_right() -> None:
+    async with small_core() as core:
+        dialog = await core.do(1, group_of(range(2, 104)))
+        await forget(core)
+        answers = await at_once(core, *[(1, remove(dialog, n)) for n in (5, 6, 7, 5)])
+        refused = [a for a in answers if a != Done()]
+        assert [type(a) for a in refused] == [errors.MemberNotFound]
+        view = await core.do(1, GetDialog(dialog.id))
+        left = [n for n in range(1, 104) if n not in (5, 6, 7)]
+        assert view.participants == tuple(str(user_id(n)) for n in left)
+
+
+async def test_whoever_is_added_and_removed_at_once_is_in_or_out(core: Core) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    await at_once(core, (2, add(dialog, 3, 4)), (1, remove(dialog, 3)))
+    await at_once(core, (1, remove(dialog, 4, ban=True)), (2, add(dialog, 4)))
+    core.journal.sync()
+    await core.flusher.flush()
+    again = await core.restart()
+    async with loading(again):
+        assert await roles(again, dialog) == await roles(core, dialog)
+
+
+def test_every_field_of_a_member_can_be_absent_but_name_and_role() -> None:
+    shown = m.DialogMember("u", "member")
+    assert structs.asdict(shown).keys() - {"user_id", "role"} == {
+        *("joined_seq", "read_seq", "delivered_seq", "silenced_until")
+    }
