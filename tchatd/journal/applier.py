@@ -50,6 +50,8 @@ REPLAY_RECORDS_MAX: Final = 1_000
 FLUSH_ROWS_MAX: Final = 5_000
 """Of one batch for the store, but for a single record that has more: a new group has a
 row for each member, and no batch may take so long that the store gives it up."""
+FLUSH_BYTES_MAX: Final = 16 << 20
+"""Of what the records of one batch have changed, likewise."""
 _LOADS_MAX: Final = 3
 """Dialogs first, then what they miss; and once more to see that nothing does."""
 _RETRY_AFTER_S: Final = 5
@@ -61,9 +63,10 @@ class Applier:
     """The messaging domain's `CommandLog`. on_flushable: called when there is work.
 
     Positions: flushed <= durable <= applied. `unflushed` holds the entries later than
-    the first, in order, up to `unflushed_max`; beyond it `submit` refuses. The
-    journal's own limit is of bytes on the disk, and a small record's entry takes ten
-    times as many in memory.
+    the first, in order, up to `unflushed_max`, and what they hold of states that are
+    large for a small record (a channel's members, all who reacted) up to
+    `held_bytes_max`; beyond it `submit` refuses. The journal's own limit is of bytes on
+    the disk, and a small record's entry takes ten times as many in memory.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Applier:
         *,
         wants_max: int = 10_000,
         unflushed_max: int = 1_000_000,
+        held_bytes_max: int = 256 << 20,
     ) -> None:
         self._journal = journal
         self._state = state
@@ -83,6 +87,8 @@ class Applier:
         self._append = journal.append
         self._apply = state.apply
         self._unflushed_max = unflushed_max
+        self._held_bytes_max = held_bytes_max
+        self.held_bytes = 0
         self._pending: deque[tuple[int, Deferred[Any], Entry | None, Any]] = deque()
         self._unreleased: deque[tuple[int, list[Entry]]] = deque()
         self.unflushed: deque[Entry] = deque()
@@ -106,7 +112,10 @@ class Applier:
         return len(self._pending)
 
     def submit(self, record: Record, connection: int | None = None) -> Deferred[Any]:
-        if len(self.unflushed) >= self._unflushed_max:
+        if (
+            len(self.unflushed) >= self._unflushed_max
+            or self.held_bytes >= self._held_bytes_max
+        ):
             raise JournalFull(
                 "The store is too far behind the journal", retry_after_s=_RETRY_AFTER_S
             )
@@ -118,6 +127,8 @@ class Applier:
             connection = None
         self._pending.append((position, deferred, entry, connection))
         self.unflushed.append(entry)
+        if entry.changes is not None:
+            self.held_bytes += entry.changes.size
         return deferred
 
     def hold(self, value: Any, position: int) -> Any:
@@ -186,12 +197,14 @@ class Applier:
     def flushable(self, count_max: int) -> list[Entry]:
         """The next durable entries, in order; they stay until `flushed`."""
         batch: list[Entry] = []
-        durable, rows = self.durable_position, 0
+        durable, rows, size = self.durable_position, 0, 0
         for entry in self.unflushed:
             if entry.position > durable or len(batch) == count_max:
                 break
             rows += _rows_of(entry)
-            if rows > FLUSH_ROWS_MAX and batch:
+            if entry.changes is not None:
+                size += entry.changes.size
+            if batch and (rows > FLUSH_ROWS_MAX or size > FLUSH_BYTES_MAX):
                 break
             batch.append(entry)
         return batch
@@ -201,6 +214,8 @@ class Applier:
         for entry in batch:
             first = self.unflushed.popleft()
             assert first is entry
+            if entry.changes is not None:
+                self.held_bytes -= entry.changes.size
         self.flushed_position = batch[-1].position
         self._unreleased.append((self.flushed_position, batch))
         self._release()
@@ -260,7 +275,10 @@ class Applier:
             )
         for position, record in batch:
             assert position == self.applied_position + 1
-            self.unflushed.append(self._apply(record, position))
+            entry = self._apply(record, position)
+            self.unflushed.append(entry)
+            if entry.changes is not None:
+                self.held_bytes += entry.changes.size
             self.applied_position = self.durable_position = position
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Final, Protocol
 
 import trio
 from msgspec import Struct, structs
 
-from tchatd.domains.messaging.dialog import Changes, Entry
+from tchatd.domains.messaging.dialog import Changes, Entry, Profile
 from tchatd.domains.messaging.message_state import (
     MessageState,
     body_text,
@@ -203,8 +204,8 @@ async def batch_of(entries: list[Entry], previous: int) -> FlushBatch:
     batch = _Batch()
     for index, entry in enumerate(entries, 1):
         batch.take(entry)
-        if index % _ROWS_A_TURN == 0:
-            await trio.lowlevel.checkpoint()
+        await _turn(index)
+    await batch.finish()
     return FlushBatch(
         previous,
         entries[-1].position,
@@ -215,8 +216,13 @@ async def batch_of(entries: list[Entry], previous: int) -> FlushBatch:
         list(batch.members.values()),
         list(batch.cursors.values()),
         list(batch.profiles.values()),
-        list(batch.updates.values()),
+        batch.updates,
     )
+
+
+async def _turn(done: int) -> None:
+    if done % _ROWS_A_TURN == 0:
+        await trio.lowlevel.checkpoint()
 
 
 class _Batch:
@@ -230,7 +236,9 @@ class _Batch:
         self.members: dict[tuple[int, int], MemberRow] = {}
         self.cursors: dict[tuple[int, int], CursorRow] = {}
         self.profiles: dict[int, DialogProfile] = {}
-        self.updates: dict[tuple[int, int], MessageUpdate] = {}
+        self.updates: list[MessageUpdate] = []
+        self._profiles: dict[int, Profile] = {}
+        self._states: dict[tuple[int, int], MessageState] = {}
         self._rows_of: dict[tuple[int, int], int] = {}
 
     def take(self, entry: Entry) -> None:
@@ -279,25 +287,31 @@ class _Batch:
 
     def _take_changes(self, number: int, changes: Changes) -> None:
         if changes.profile is not None:
-            self.profiles[number] = changes.profile
+            self._profiles[number] = changes.profile
         for row in changes.members:
             key = number, row.user_number
             self.members[key] = row
             self.cursors.pop(key, None)
         for state in changes.messages:
-            self._update(number, state)
+            self._states[number, state.seq] = state
 
-    def _update(self, number: int, state: MessageState) -> None:
-        body, changed = body_text(state.body), changes_bytes(state.changes)
-        index = self._rows_of.get((number, state.seq))
-        if index is None:
-            self.updates[number, state.seq] = MessageUpdate(
-                number, state.seq, body, changed, state.expires_ms
-            )
-            return
-        self.events.body[index] = body
-        self.events.changed[index] = changed
-        self.events.expires_ms[index] = state.expires_ms
+    async def finish(self) -> None:
+        """Make bytes of what may be large and changes often: of the last of each."""
+        turns = count(1)
+        for number, profile in self._profiles.items():
+            self.profiles[number] = profile.row()
+            await _turn(next(turns))
+        for key, state in self._states.items():
+            body, changed = body_text(state.body), changes_bytes(state.changes)
+            index = self._rows_of.get(key)
+            if index is None:
+                update = MessageUpdate(*key, body, changed, state.expires_ms)
+                self.updates.append(update)
+            else:
+                self.events.body[index] = body
+                self.events.changed[index] = changed
+                self.events.expires_ms[index] = state.expires_ms
+            await _turn(next(turns))
 
 
 def _add_event(columns: EventColumns, entry: Entry) -> None:

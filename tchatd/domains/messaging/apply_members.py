@@ -64,7 +64,7 @@ def add(dialog: DialogState, record: AddRecord, position: int) -> Entry:
     assert not added & before
     seq = dialog.next_event(position)
     dialog.members = before | added
-    dialog.participants = texts_of(record.participants)
+    dialog.set_participants(record.participants)
     rows = []
     member = None
     for number in added:
@@ -120,7 +120,7 @@ def remove(dialog: DialogState, record: RemoveRecord, position: int) -> Entry:
     assert member is not None
     seq = dialog.next_event(position)
     dialog.members = before - BitMap((record.user,))
-    dialog.participants = texts_of(record.participants)
+    dialog.set_participants(record.participants)
     if not dialog.all_loaded and len(dialog.members) <= MEMBERS_SHOWN_MAX:
         dialog.all_loaded = all(n in dialog.by_number for n in dialog.members)
         assert dialog.all_loaded, "whoever submits has everybody loaded by then"
@@ -216,7 +216,8 @@ def _updated(
 def drop(dialog: DialogState, record: DropRecord, position: int) -> Entry:
     before = dialog.members
     seq = dialog.next_event(position)
-    dialog.members, dialog.participants = BitMap(), ()
+    dialog.members = BitMap()
+    dialog.set_participants(b"")
     dialog.is_dropped = dialog.all_loaded = True
     event = DialogDeleted(
         dialog.id, seq, uuid_text(record.actor_id), rfc3339(record.at_ms)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
-from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
@@ -53,6 +52,39 @@ from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
 
 
+class Profile(Struct, gc=False):
+    """What changes rarely of a dialog, as of a position; see DialogState.
+
+    Bitmaps of a channel are large: they become bytes when they are stored, and only the
+    last ones of a batch do.
+    """
+
+    number: int
+    name: str | None
+    avatar: str | None
+    members: BitMap
+    participant_ids: bytes
+    settings: DialogSettings
+    pins: tuple[str, ...]
+    deleted: BitMap | None
+    banned: BitMap | None
+    is_dropped: bool
+
+    def row(self) -> DialogProfile:
+        return DialogProfile(
+            self.number,
+            self.name,
+            self.avatar,
+            _stored(self.members),
+            self.participant_ids,
+            settings_bytes(self.settings),
+            self.pins,
+            None if self.deleted is None else _stored(self.deleted),
+            None if self.banned is None else _stored(self.banned),
+            self.is_dropped,
+        )
+
+
 class Changes(Struct, gc=False):
     """What a record did beside its event, as of its position, whole values each.
 
@@ -61,10 +93,24 @@ class Changes(Struct, gc=False):
     changed. told: what some are told beside the event, as (members, event).
     """
 
-    profile: DialogProfile | None = None
+    profile: Profile | None = None
     messages: tuple[MessageState, ...] = ()
     members: tuple[MemberRow, ...] = ()
     told: tuple[tuple[BitMap, Any], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it keeps in memory until it is stored."""
+        size = _MEMBER_SIZE * len(self.members)
+        if self.profile is not None:
+            size += _size_of(self.profile.members) + _size_of(self.profile.deleted)
+        for state in self.messages:
+            changes = state.changes
+            size += _MESSAGE_SIZE * (1 + len(changes.history))
+            size += sum(len(reactors.users) for reactors in changes.reactions)
+            if changes.poll is not None:
+                size += sum(map(len, changes.poll.votes))
+        return size
 
 
 class Entry(Struct, gc=False):
@@ -113,6 +159,7 @@ class DialogState:
     DialogRow; never changed in place, nor is `members`. messages: what messages are by
     now, by seq: all of which the store is behind, and some that were looked at.
     marked: who finds it among their dirty dialogs while it is one.
+    messages_max, by_number_max: `make_room` looks through them when there are more.
     """
 
     __slots__ = (
@@ -123,6 +170,7 @@ class DialogState:
         "banned",
         "by_number",
         "changed_position",
+        "by_number_max",
         "created_ms",
         "creator",
         "deleted",
@@ -138,8 +186,10 @@ class DialogState:
         "message_count",
         "messages",
         "name",
+        "messages_max",
         "number",
         "participants",
+        "participant_ids",
         "pins",
         "rights",
         "settings",
@@ -158,6 +208,7 @@ class DialogState:
         self.created_ms = row.created_ms
         self.members = BitMap.deserialize(row.members)
         self.participants = texts_of(row.participants)
+        self.participant_ids = row.participants
         self.last_seq = self.flushed_seq = row.last_seq
         self.message_count = row.message_count
         self.active_position = row.active_position
@@ -171,6 +222,7 @@ class DialogState:
         self.is_dropped = row.is_dropped
         self.messages: dict[int, MessageState] = {}
         self.marked: BitMap | None = None
+        self.messages_max = LOADED_MESSAGES_MAX
         self.last_message: Message | None = None
         self.last_message_seq = 0
         if row.last_message is not None:
@@ -178,6 +230,7 @@ class DialogState:
             self.last_message = self.message_of(state_of_row(row.last_message))
         self.by_number: dict[int, Member] = {}
         self.all_loaded = len(self.members) <= MEMBERS_SHOWN_MAX
+        self.by_number_max = LOADED_MEMBERS_MAX
         self.tail: list[Entry] = []
         self.unflushed = 0
 
@@ -355,18 +408,18 @@ class DialogState:
 
     # The snapshot
 
-    def profile(self) -> DialogProfile:
+    def profile(self) -> Profile:
         """What changes rarely, as of now."""
-        return DialogProfile(
+        return Profile(
             self.number,
             self.name,
             self.avatar,
-            self.members.serialize(),
-            b"".join(UUID(id).bytes for id in self.participants),
-            settings_bytes(self.settings),
+            self.members,
+            self.participant_ids,
+            self.settings,
             self.pins,
-            None if self.deleted is None else self.deleted.serialize(),
-            None if self.banned is None else self.banned.serialize(),
+            self.deleted,
+            self.banned,
             self.is_dropped,
         )
 
@@ -378,19 +431,45 @@ class DialogState:
             drop = min(len(tail) - tail_max, self.flushed_seq - tail[0].seq + 1)
             if drop >= tail_max:
                 del tail[:drop]
-        if len(self.messages) >= 2 * tail_max:
-            first = self.tail_first_seq
-            for seq, state in list(self.messages.items()):
-                if state.position <= flushed_position and seq < first:
-                    del self.messages[seq]
-        if self.is_large and not self.unflushed:
-            self.all_loaded = False
-            if len(self.by_number) > _LOADED_MEMBERS_MAX:
-                self.by_number = {
-                    number: member
-                    for number, member in self.by_number.items()
-                    if member.recent
-                }
+        if self.is_large and self.flushed_seq:
+            self.all_loaded = False  # the store has a row of everybody by now
+        self.make_room(flushed_position)
+
+    def make_room(self, flushed_position: int) -> None:
+        """Forget the older half of the messages and members that the store knows, when
+        there are too many of them.
+
+        Not messages that an event in the tail is about: it shows them as they are.
+        Nor members who have sent lately, nor anybody who is in it while `all_loaded`.
+        The younger half stays, since somebody may be about to look at it.
+        """
+        if len(self.messages) > self.messages_max:
+            seq, known = self.tail_first_seq, flushed_position
+            if self.tail:
+                known = min(known, self.tail[0].position - 1)
+            loose = [
+                state.seq
+                for state in self.messages.values()
+                if state.position <= known and state.seq < seq
+            ]
+            _drop_older(self.messages, loose, LOADED_MESSAGES_MAX // 2)
+            self.messages_max = LOADED_MESSAGES_MAX + len(self.messages) - len(loose)
+        if len(self.by_number) > self.by_number_max:
+            stay = self.members if self.all_loaded else _NOTHING
+            loose = [
+                number
+                for number, member in self.by_number.items()
+                if member.changed_position <= flushed_position
+                and not member.recent
+                and number not in stay
+            ]
+            _drop_older(self.by_number, loose, LOADED_MEMBERS_MAX // 2)
+            self.by_number_max = LOADED_MEMBERS_MAX + len(self.by_number) - len(loose)
+
+    def set_participants(self, ids: bytes) -> None:
+        """ids: 16 bytes each, of the first 100 members."""
+        if ids != self.participant_ids:
+            self.participant_ids, self.participants = ids, texts_of(ids)
 
 
 def unread_count(member: Member, message_count: int, deleted: BitMap | None) -> int:
@@ -461,6 +540,14 @@ def draft_of(extra: MemberExtra) -> Draft | UnsetType:
         return UNSET
     reply_to = UNSET if draft.reply_to_id is None else draft.reply_to_id
     return Draft(draft.text, reply_to, rfc3339(draft.at_ms))
+def _drop_older(things: dict[int, Any], loose: list[int], left: int) -> None:
+    """loose: keys of what may go, the oldest first; `left` of them stay."""
+    drop = loose[:-left]
+    del loose[: len(drop)]
+    for key in drop:
+        del things[key]
+
+
 
 
 def texts_of(ids: bytes) -> tuple[str, ...]:
@@ -481,6 +568,20 @@ def _ranges(seqs: BitMap | None) -> tuple[tuple[int, int], ...]:
         if found and found[-1][1] == seq - 1:
             found[-1] = found[-1][0], seq
         else:
+def _size_of(numbers: BitMap | None) -> int:
+    """At most, about: 2 bytes a number or a bit for each that there could be."""
+    if not numbers:
+        return 0
+    return int(min(2 * len(numbers), numbers.max() // 8 + 8_192))
+
+
+def _stored(numbers: BitMap) -> bytes:
+    """In as few bytes as it takes, whichever way the set came about."""
+    compact = BitMap(numbers)
+    compact.run_optimize()
+    return compact.serialize()
+
+
             found.append((seq, seq))
     return tuple(found)
 
@@ -509,6 +610,8 @@ def _state_of_entry(entry: Entry) -> MessageState:
 _WITH_MESSAGE: Final = (MessageNew, MessageEdited)
 _NEWCOMER: Final = Member()
 _NOTHING: Final = BitMap()
-_LOADED_MEMBERS_MAX: Final = 1_000
-"""Of a large dialog that is flushed; beyond it they are forgotten but for those who
-have sent lately."""
+_MEMBER_SIZE: Final = 400
+_MESSAGE_SIZE: Final = 1_000
+LOADED_MEMBERS_MAX: Final = 1_000
+LOADED_MESSAGES_MAX: Final = 64
+"""Of one dialog, beside those that have to stay."""

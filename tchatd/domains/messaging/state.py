@@ -104,6 +104,7 @@ class MessagingState:
         self._user_texts: dict[bytes, str] = {}
         self._dirty_of: dict[int, dict[int, DialogState]] = {}
         self._dirty_large: dict[int, DialogState] = {}
+        self._flushed_position = 0
         self.is_kept: Callable[[DialogState], bool] = lambda _: False
 
     def __len__(self) -> int:
@@ -172,6 +173,8 @@ class MessagingState:
         wants: what was asked for: who was and is not there has never been a member.
         evict: not, while records wait to be applied that need what is loaded by now.
         """
+        if evict:
+            self._make_room(wants)
         for row in found.dialogs:
             if row.number not in self._by_number:
                 self._add(DialogState(row))
@@ -193,6 +196,13 @@ class MessagingState:
                 dialog.all_loaded = True
         if evict:
             self.evict()
+
+    def _make_room(self, wants: Wants) -> None:
+        """However much is looked at, what a dialog keeps of it is bounded."""
+        for number in {number for number, _ in (*wants.members, *wants.messages)}:
+            dialog = self._by_number.get(number)
+            if dialog is not None:
+                dialog.make_room(self._flushed_position)
 
     def evict(self) -> None:
         """Forget the least recently used dialogs beyond the limit, if they may go."""
@@ -226,8 +236,10 @@ class MessagingState:
             dialog.tail.append(entry)
         dialog.changed_position = position
         if not dialog.unflushed:
-            members = dialog.members if entry.members is None else entry.members
-            self._mark_dirty(dialog, dialog.members | members)
+            people = dialog.members
+            if entry.members is not None and entry.members is not people:
+                people = people | entry.members
+            self._mark_dirty(dialog, people)
         dialog.unflushed += 1
         return entry
 
@@ -235,7 +247,7 @@ class MessagingState:
         """All of these are in the store now."""
         touched: dict[int, DialogState] = {}
         senders: set[tuple[int, int]] = set()
-        position = 0
+        position = self._flushed_position
         for entry in entries:
             number, position = entry.dialog_number, entry.position
             dialog = touched[number] = self._by_number[number]

@@ -11,8 +11,14 @@ import msgspec
 import pytest
 import trio
 
+from tchatd.domains.messaging import dialog as dialog_module
 from tchatd.domains.messaging.models import GetDialog, ListEvents, ReadMessages
-from tchatd.domains.messaging.records import MessageRecord, decode
+from tchatd.domains.messaging.records import (
+    AddRecord,
+    MessageRecord,
+    RemoveRecord,
+    decode,
+)
 from tchatd.domains.messaging.rows import message_of
 from tchatd.domains.messaging.state import MessagingState, StateLimits
 from tchatd.domains.messaging.store import (
@@ -27,8 +33,10 @@ from tchatd.journal.errors import JournalDamaged, JournalFull, JournalUnusable
 from tchatd.journal.flusher import FlusherSettings
 from tchatd.journal.journal import LocalJournal
 from tchatd.journal.replay import find_segments
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.deferred import Deferred
 from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support import applied as a
 from tests.support.journals import SMALL, fill
 from tests.support.messaging import (
     Core,
@@ -40,6 +48,7 @@ from tests.support.messaging import (
     text,
     with_user,
 )
+from tests.support.record_history import Engine, RecordHistory, SlowStore
 
 
 async def random_history(seed: int, commands: int) -> Core:
@@ -416,3 +425,76 @@ async def test_a_store_of_other_data_is_refused_in_words() -> None:
     wrong = Core(other.store, FakeJournal(records))
     with pytest.raises(StoreDiverged, match="lacks"):
         await wrong.applier.recover(wrong.flusher.flush)
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_records_of_every_kind_end_the_same_whatever_is_forgotten_or_crashes(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialog_module, "LOADED_MEMBERS_MAX", 6)
+    monkeypatch.setattr(dialog_module, "LOADED_MESSAGES_MAX", 4)
+    history = RecordHistory(seed)
+    for life in range(3):
+        await history.run(80)
+        if (seed + life) % 4:
+            await history.crash()
+    assert len(history.records) > 30
+    await history.finish()
+
+
+async def test_what_waits_for_the_store_is_bounded_by_what_it_holds() -> None:
+    # Given a channel of which every change of its members is large,
+    core = Engine(SlowStore(1), FakeJournal(), StateLimits(), FlusherSettings())
+    core.applier._held_bytes_max = 100_000
+    members = range(1, 100_001)
+    core.applier.submit(a.dialog_of(*members))
+    # when the store is away and people leave one after another,
+    for user in range(2, 102):
+        left = core.state._by_number[1].members - BitMap((user,))
+        by = (1, a.AT_MS, user, bytes(16))
+        record = RemoveRecord(*by, user, bytes(16), "left", a.ids_of(left[:100]))
+        try:
+            core.applier.submit(record)
+        except JournalFull:
+            break
+    # then it is refused before memory is full, and no more when the store is back.
+    assert 5 < len(core.applier.unflushed) < 30
+    core.journal.sync()
+    await core.flusher.flush()
+    assert core.applier.held_bytes == 0
+    core.applier.submit(a.message(1, 1))
+
+
+async def test_a_batch_ends_before_it_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(applier_module, "FLUSH_ROWS_MAX", 40)
+    store = SlowStore(1)
+    core = Engine(store, FakeJournal(), StateLimits(), FlusherSettings(interval_s=0))
+    core.applier.submit(a.dialog_of(1))
+    for first in range(2, 152, 30):
+        added = BitMap(range(first, first + 30))
+        members = core.state._by_number[1].members | added
+        core.applier.submit(
+            AddRecord(
+                *(1, a.AT_MS, 1, bytes(16)),
+                added.serialize(),
+                a.ids_of(added),
+                a.ids_of(members),
+            )
+        )
+    core.journal.sync()
+    await core.flusher.flush()
+    assert [len(batch.members) for batch in store.batches] == [30] * 5
+    assert len(store.members) == 151
+    monkeypatch.setattr(applier_module, "FLUSH_BYTES_MAX", 5_000)
+    for _ in range(20):
+        core.applier.submit(a.message(1, 1))
+    for seq in range(7, 27):
+        core.applier.submit(a.react(1, 1, seq))
+    core.journal.sync()
+    await core.flusher.flush()
+    reactions = [len(batch.updates) for batch in store.batches[5:]]
+    assert sum(reactions) < 20  # those in the batch of their messages are in its rows
+    assert max(len(batch.events.seq) for batch in store.batches[5:]) <= 25
+    assert all(row.changed for row in store.log[1][6:26])

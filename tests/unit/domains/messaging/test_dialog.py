@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from tchatd.domains.messaging import dialog as dialog_module
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.identifiers import client_time_ms, uuid_text
 from tchatd.domains.messaging.member import Member
-from tchatd.domains.messaging.store import DialogRow, MemberRow
+from tchatd.domains.messaging.store import (
+    MESSAGE_NEW,
+    DialogRow,
+    EventRow,
+    Found,
+    MemberRow,
+    Wants,
+)
 from tchatd.kernel.bitmaps import BitMap
-from tests.support.messaging import client_id, user_id
+from tests.support import applied as a
+from tests.support.applied import Applied
+from tests.support.messaging import client_id, shape, user_id
 
 
 def row_of(members: int) -> DialogRow:
@@ -68,3 +78,112 @@ def test_the_floor_is_above_every_forgotten_id_and_the_greatest_stay() -> None:
     member.forget(flushed_seq=5, kept=2)
     assert [client_time_ms(id) for id in member.recent] == [50, 99_999, 30]
     assert member.floor_ms == 40
+
+
+def test_an_edit_in_the_tail_never_shows_what_has_been_deleted_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialog_module, "LOADED_MESSAGES_MAX", 2)
+    apply = Applied(tail_max=2)
+    apply(a.dialog_of(1, 2))
+    for _ in range(5):
+        apply(a.message(1, 1))
+    for seq in range(2, 6):
+        apply(a.edit(1, 1, seq, "secret"))
+    apply(a.edit(1, 1, 2, "more secret"))
+    apply(a.delete(1, 1, 2))
+    apply.flush()
+    dialog = apply.dialog()
+    assert [entry.seq for entry in dialog.tail] == [11, 12]
+    shown = shape(dialog.shown_event(dialog.tail[0].event))
+    assert shown["message"]["content"] == {}
+    assert list(dialog.messages) == [2, 5]
+    for _ in range(6):
+        apply(a.message(1, 1))
+    for seq in (15, 16, 17, 18):
+        apply(a.react(1, 1, seq))
+    apply.flush()
+    assert 2 not in dialog.messages
+
+
+def test_what_was_only_looked_at_is_forgotten_when_it_is_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialog_module, "LOADED_MESSAGES_MAX", 4)
+    apply = Applied(tail_max=2)
+    apply(a.dialog_of(1, 2))
+    for _ in range(30):
+        apply(a.message(1, 1))
+    apply.flush()
+    rows = [state_row(apply, seq) for seq in range(2, 20)]
+    for row in rows:
+        apply.state.install(Found([], [], [], [row]), Wants(messages={(1, row.seq)}))
+        assert row.seq in apply.dialog().messages
+    assert len(apply.dialog().messages) <= 5
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_of_a_large_dialog_members_are_forgotten_when_the_store_knows_them(
+    is_busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialog_module, "LOADED_MEMBERS_MAX", 10)
+    apply = Applied()
+    apply(a.dialog_of(*range(1, 202)))
+    apply(a.message(1, 1, client_id(5).bytes))
+    for user in range(2, 102):
+        apply(a.read(1, user, 2, 1))
+    if is_busy:
+        apply(a.read(1, 150, 2, 1))
+        apply.flush(len(apply.entries) - 1)
+    else:
+        apply.flush()
+    dialog = apply.dialog()
+    assert not dialog.all_loaded
+    assert sorted(dialog.by_number) == [
+        *(1, 97, 98, 99, 100, 101),
+        *([150] if is_busy else []),
+    ]
+    assert dialog.member(2) is None
+    wants = apply.missing(a.read(1, 2, 2, 1))
+    assert wants.members == {(1, 2)}
+
+
+def test_looking_at_many_members_of_a_large_dialog_does_not_keep_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialog_module, "LOADED_MEMBERS_MAX", 10)
+    apply = Applied()
+    apply(a.dialog_of(*range(1, 202)))
+    apply(a.read(1, 200, 1, 0))
+    apply.flush(1)
+    for user in range(2, 102):
+        found = Found([], [MemberRow(1, user, read_seq=1)], [])
+        apply.state.install(found, Wants(members={(1, user)}))
+        assert user in apply.dialog().by_number
+    assert len(apply.dialog().by_number) <= 20
+    assert apply.member(200).changed_position == 2
+
+
+def test_of_a_small_dialog_who_has_left_is_forgotten_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialog_module, "LOADED_MEMBERS_MAX", 10)
+    apply = Applied()
+    apply(a.dialog_of(1, 2, 3))
+    for user in range(4, 44):
+        a.add(apply, 1, 1, user)
+        a.remove(apply, 1, user, user)
+    apply.flush()
+    dialog = apply.dialog()
+    assert sorted(dialog.by_number) == [1, 39, 40, 41, 42, 43]
+    assert dialog.all_loaded
+    assert dialog.member(2) is not None
+    assert dialog.member(4) is None
+
+
+def state_row(apply: Applied, seq: int) -> EventRow:
+    """What the store has of a plain message."""
+    state = apply.dialog().entry_at(seq)
+    body = '{"type":"text","content":{"text":"x"}}'
+    at_ms = a.AT_MS if state is None else state.at_ms
+    return EventRow(1, seq, MESSAGE_NEW, seq, at_ms, seq - 1, 1, bytes(16), body)

@@ -60,11 +60,11 @@ def test_settings_that_were_written_first_are_read() -> None:
     list(product(("group", "channel", "business"), MOVABLE, get_args(Least))),
 )
 def test_a_setting_moves_its_right_and_no_other(
-    type: str, setting: str, least: str
+    type: str, setting: str, least: Least
 ) -> None:
     number = TYPES.index(type)
     before = rights(number, DialogSettings())
-    after = rights(number, DialogSettings(**{setting: least}))
+    after = rights(number, structs.replace(DialogSettings(), **{setting: least}))
     names = ("guest", "member", "admin", "owner")
     for role in RANKED:
         allowed = RANKED.index(role) >= names.index(least)
