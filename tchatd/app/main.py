@@ -44,7 +44,7 @@ from tchatd.app.wiring import Core, Edge, make_pool
 from tchatd.edge.console import Console, standard_commands
 from tchatd.edge.hub import Hub
 from tchatd.kernel.clock import SystemClock
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.observe import logging
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
@@ -52,6 +52,8 @@ from tchatd.stores.postgres import migrations
 
 EDGE_GRACE_S = 5.0
 """What the drain may take beyond drain_s, before what is left of it is cancelled."""
+LAST_SEEN_S = 5.0
+"""Longest time at the end for last times to reach PostgreSQL."""
 RETRY_S = 1.0
 """Between two tries to reach PostgreSQL at the start."""
 START_STEP_S = 30.0
@@ -229,6 +231,9 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(health.run)
             nursery.start_soon(every, TICK_S, edge.sessions.tick)
+            nursery.start_soon(core.search.indexer.run)
+            nursery.start_soon(every, TICK_S, core.messaging.typing.tick)
+            nursery.start_soon(edge.last_seen.run)
             prunes = {
                 "auth": core.auth.prune,
                 "idempotency": core.idempotency.prune,
@@ -244,6 +249,7 @@ class Daemon:
                     f"console {self._settings.console_socket}: {error.strerror}"
                 ) from error
             await self._edge(edge)
+            await self._keep_last_seen(edge)
             console.close()
             nursery.cancel_scope.cancel()
 
@@ -269,6 +275,15 @@ class Daemon:
             edge.dispatcher.close()
             expiry.cancel()
 
+    async def _keep_last_seen(self, edge: Edge) -> None:
+        """Everybody was here until now; what does not reach the store is lost."""
+        edge.presence.close()
+        try:
+            with trio.move_on_after(LAST_SEEN_S):
+                await edge.last_seen.write()
+        except DomainError as error:
+            _log.warning("last times are lost", why=error.code)
+
     async def _accept(self, edge: Edge, nursery: trio.Nursery) -> None:
         inherited = systemd.listen_sockets(os.environ)
         plain = inherited or [_listen(self._settings, self._settings.listen.bind)]
@@ -290,7 +305,10 @@ class Daemon:
         )
         return Console(
             self._settings.console_socket,
-            standard_commands(ports, of.rows_max),
+            [
+                *standard_commands(ports, of.rows_max),
+                operator.search_command(core.search),
+            ],
             connections_max=of.connections_max,
             line_bytes_max=of.line_bytes_max,
             command_s=of.command_s,

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from tchatd.domains.auth.rules import AuthSettings
+from tchatd.domains.people.rules import PeopleSettings
 from tchatd.journal.record import BLOCK_BYTES
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
@@ -87,8 +88,26 @@ class Limits(Section, frozen=True):
     waiting_bytes_max: Bytes
     messages_waiting_max: Count
     malformed_max: Count
-    watched_users_max: Count
+
+
+class Presence(Section, frozen=True):
+    grace_s: Annotated[float, Meta(ge=0, le=3_600)]
+    settle_s: Annotated[float, Meta(ge=0, le=60)]
+    watched_max: Count
+    watches_max: Count
+    dialogs_max: Count
+    dialog_members_max: Annotated[int, Meta(ge=1, le=10_000)]
     last_seen_max: Count
+    last_seen_write_s: Seconds
+
+
+class Typing(Section, frozen=True):
+    valid_s: Seconds
+    repeat_s: Annotated[float, Meta(ge=0, le=3_600)]
+    small_members_max: Count
+    shown_max: Count
+    members_max: Count
+    typers_max: Count
 
 
 class Postgres(Section, frozen=True):
@@ -118,6 +137,20 @@ class Messaging(Section, frozen=True):
     flush_records_max: Count
     flush_interval_s: Annotated[float, Meta(ge=0, le=60)]
     flush_retry_s_max: Seconds
+
+
+class Search(Section, frozen=True):
+    folder: str
+    per_user_minute: Count
+    burst: Count
+    threads_max: Annotated[int, Meta(ge=1, le=64)]
+    waiting_max: Count
+    writer_bytes: Annotated[int, Meta(ge=15_000_000, le=4_000_000_000)]
+    commit_interval_s: Annotated[float, Meta(ge=0, le=60)]
+    unfed_max: Count
+    people_interval_s: Seconds
+    rows_max: Annotated[int, Meta(ge=1, le=5_000)]
+    retry_s: Seconds
 
 
 class Sms(Section, frozen=True):
@@ -183,9 +216,13 @@ class Settings(Section, frozen=True):
     gateway: Gateway
     http: Http
     limits: Limits
+    presence: Presence
+    typing: Typing
+    people: PeopleSettings
     postgres: Postgres
     journal: Journal
     messaging: Messaging
+    search: Search
     auth: AuthSettings
     providers: Providers
     secrets: Secrets
@@ -203,6 +240,12 @@ class Settings(Section, frozen=True):
         if self.journal.folder:
             return Path(self.journal.folder).absolute()
         return self.data_folder / "journal"
+
+    @property
+    def search_folder(self) -> Path:
+        if self.search.folder:
+            return Path(self.search.folder).absolute()
+        return self.data_folder / "search"
 
     @property
     def console_socket(self) -> Path:
@@ -242,6 +285,8 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "postgres.dsn_file", "set either dsn or dsn_file"
     if s.limits.messages_waiting_max < s.limits.commands_waiting_max:
         yield "limits.messages_waiting_max", "is less than commands_waiting_max"
+    if s.typing.repeat_s >= s.typing.valid_s:
+        yield "typing.repeat_s", "is not less than typing.valid_s"
     if s.providers.sms.kind != "sandbox" and not (
         s.providers.sms.account and s.providers.sms.sender
     ):

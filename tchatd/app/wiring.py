@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from tchatd.app.beside import Beside
+from tchatd.app.people import AuthUsers
+from tchatd.app.search import Search
 from tchatd.app.secrets import Secrets
 from tchatd.app.settings import Settings
 from tchatd.domains.auth import routes as auth_routes
@@ -16,8 +20,12 @@ from tchatd.domains.auth.models import IdentifierKind
 from tchatd.domains.auth.service import AuthService
 from tchatd.domains.auth.store import CodeSender
 from tchatd.domains.messaging import routes as messaging_routes
+from tchatd.domains.messaging.access import DialogAccess
 from tchatd.domains.messaging.service import MessagingService
 from tchatd.domains.messaging.state import MessagingState, StateLimits
+from tchatd.domains.messaging.typing import TypingSettings
+from tchatd.domains.people import routes as people_routes
+from tchatd.domains.people.service import PeopleService
 from tchatd.edge import openapi, pages, probes
 from tchatd.edge.asgi import AsgiServer, TlsSettings
 from tchatd.edge.dispatcher import Dispatcher, DispatcherSettings
@@ -25,6 +33,7 @@ from tchatd.edge.gateway import GatewayTask, GatewayTaskSettings, gap_frames
 from tchatd.edge.http import HttpEndpoint, HttpSettings
 from tchatd.edge.hub import Hub
 from tchatd.edge.idempotency import Idempotency, IdempotencySettings
+from tchatd.edge.last_seen import LastSeen
 from tchatd.edge.presence import Presence, PresenceSettings
 from tchatd.edge.session import Sessions, SessionSettings
 from tchatd.journal.applier import Applier
@@ -38,9 +47,11 @@ from tchatd.observe.metrics import Metrics
 from tchatd.providers.email import SmtpEmail
 from tchatd.providers.sandbox import SandboxCodes
 from tchatd.providers.sms import TwilioSms
+from tchatd.stores.people import CoalescedLastSeen, CoalescedPeople
 from tchatd.stores.postgres.auth import PostgresAuthStore
 from tchatd.stores.postgres.idempotency import PostgresIdempotencyStore
 from tchatd.stores.postgres.messaging import PostgresDialogStore
+from tchatd.stores.postgres.people import PostgresPeopleStore
 from tchatd.stores.postgres.pool import Pool
 from tchatd.stores.users import CoalescedUsers
 from tchatd_ext.gateway import Gateway
@@ -135,6 +146,15 @@ class Core:
             clock=clock,
             metrics=metrics,
         )
+        self.people_store = PostgresPeopleStore(pool)
+        self.people = PeopleService(
+            store=self.people_store,
+            loader=CoalescedPeople(self.people_store),
+            users=AuthUsers(self.auth),
+            directory=self.auth.directory,
+            clock=clock,
+            settings=settings.people,
+        )
         self._wire_messaging(settings)
         self.idempotency = Idempotency(
             PostgresIdempotencyStore(pool),
@@ -186,6 +206,8 @@ class Core:
             self.hub,
             self.clock,
             self.ids,
+            self.people.circles,
+            TypingSettings(**msgspec.structs.asdict(settings.typing)),
         )
         self.beside = Beside(
             self.pool,
@@ -200,13 +222,25 @@ class Core:
             invite_key=self.keys.lookup_hash("invites"),
         )
         self.state = state
+        self.search = Search(
+            settings,
+            pool=self.pool,
+            auth=self.auth,
+            people=self.people,
+            state=state,
+            applier=self.applier,
+            flusher=self.flusher,
+            metrics=self.metrics,
+        )
 
     @property
     def operations(self) -> list[Operation]:
         return [
             *auth_routes.routes(self.auth),
+            *people_routes.routes(self.people),
             *messaging_routes.operations(self.messaging),
             *self.beside.operations,
+            *self.search.operations,
         ]
 
 
@@ -217,16 +251,23 @@ class Edge:
         self, settings: Settings, core: Core, checks: Mapping[str, probes.Check]
     ) -> None:
         metrics, clock = core.metrics, core.clock
-        presence = Presence(
+        self.last_seen = LastSeen(
+            CoalescedLastSeen(core.people_store),
+            clock,
+            times_max=settings.presence.last_seen_max,
+            write_s=settings.presence.last_seen_write_s,
+        )
+        self.presence = presence = Presence(
             core.hub,
             core.auth.directory,
+            core.people.circles,
+            DialogAccess(core.state, core.applier),
+            self.last_seen,
             clock,
             metrics,
-            PresenceSettings(
-                watched_max=settings.limits.watched_users_max,
-                last_seen_max=settings.limits.last_seen_max,
-            ),
+            _presence_settings(settings),
         )
+        core.people.presence = presence
         operations = [
             *core.operations,
             *presence.operations(),
@@ -259,6 +300,7 @@ class Edge:
             _session_settings(settings),
         )
         core.auth.session_end = self.sessions
+        self.sessions.on_gone = core.messaging.typing.gone
         self.gateway = _gateway(settings)
         self.plain = GatewayTask(
             self.gateway,
@@ -290,6 +332,18 @@ def _http_settings(settings: Settings) -> HttpSettings:
         user_burst=limits.user_burst,
         buckets_max=limits.buckets_max,
         request_s=settings.http.request_s,
+    )
+
+
+def _presence_settings(settings: Settings) -> PresenceSettings:
+    of = settings.presence
+    return PresenceSettings(
+        grace_s=of.grace_s,
+        settle_s=of.settle_s,
+        watched_max=of.watched_max,
+        watches_max=of.watches_max,
+        dialogs_max=of.dialogs_max,
+        dialog_members_max=of.dialog_members_max,
     )
 
 

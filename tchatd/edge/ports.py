@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.routing import Caller
 
 
@@ -37,6 +38,44 @@ class Directory(Protocol):
     def cached_id(self, number: int) -> UUID | None: ...
 
     async def numbers_of(self, ids: Sequence[UUID]) -> Mapping[UUID, int]: ...
+
+    async def ids_of(self, numbers: Sequence[int]) -> Mapping[int, UUID]: ...
+
+
+class Visibility(Protocol):
+    """Who may see when somebody is here."""
+
+    async def load(self, numbers: Sequence[int]) -> None:
+        """Have what these people decided in memory. Raises: Unavailable."""
+        ...
+
+    def sight(self, viewer: int, target: int) -> Literal["exact", "coarse", "nothing"]:
+        """How well `viewer` sees it; nothing, too, if either is not in memory."""
+        ...
+
+
+class Members(Protocol):
+    """Who is in a dialog."""
+
+    async def members_of(self, user_number: int, dialog_id: str) -> BitMap:
+        """The numbers of its members, for one of them.
+
+        Raises:
+            DomainError: there is no such dialog, or it is not the user's to see.
+        """
+        ...
+
+
+class LastSeenStore(Protocol):
+    """When users were last here, in milliseconds since 1970; by their number."""
+
+    async def last_seen(self, numbers: Sequence[int]) -> Mapping[int, int]:
+        """Of those who are known to have been here."""
+        ...
+
+    async def keep_last_seen(self, seen: Mapping[int, int]) -> None:
+        """A later time that is there stays."""
+        ...
 
 
 class HttpRequest(Protocol):

@@ -1,97 +1,84 @@
 """Owns who is seen as online, away, busy or offline, and who is told of a change.
 
-What is kept of a user who is online and said nothing is one bit in the hub. A user
-who leaves stays visible for `grace_s`, so that a reconnect makes no noise; watchers
-are told of changes only. `offline` set by a user who is connected means invisible.
-Status lives as long as the user is connected: it is not the profile's.
+Theory of operation
+    The hub's bitmap says who is connected; three more say who of them is busy, away
+    or invisible. What others see follows from these bits:
+
+        invisible > busy > online > away
+
+    Invisible (`offline`, set while connected) and busy are choices of the person: they
+    hold for all of their devices until one of these says `online`, and end when the
+    last one is gone. Away is what a device notices by itself: a user is away when all
+    of their connections are. A choice is told to the user's own devices.
+
+    Who comes is shown after `settle_s`, so that a client of somebody invisible can say
+    so before anybody sees them; who leaves is shown until `grace_s` later, so that a
+    reconnect makes no noise. Nothing of it outlives the process: after a restart
+    everybody is offline until they come.
+
+    Watchers are connections. Whether one may see a user is decided when it begins to
+    watch, and again when one of the two changes whom they show themselves to
+    (`reconsider`); those who may not are kept apart, so that a change costs its
+    watchers and asks nothing. They are told roughly when the user was here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from tchatd.edge.hub import Hub
-from tchatd.edge.ports import Directory
+from tchatd.edge.last_seen import LastSeen
+from tchatd.edge.ports import Directory, Members, Visibility
+from tchatd.edge.presence_models import (
+    ListPresence,
+    PresenceList,
+    PresenceOf,
+    PresenceSet,
+    PresenceUpdate,
+    Seen,
+    SetPresence,
+    Status,
+    Unwatched,
+    UnwatchPresence,
+    WatchPresence,
+    about,
+)
+from tchatd.edge.watching import BY_NAME, Watched, Watchers
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
-from tchatd.kernel.errors import DomainError, ErrorKind
-from tchatd.kernel.lru import Lru
+from tchatd.kernel.errors import DomainError, ErrorKind, Invalid, Unavailable
 from tchatd.kernel.routing import Caller, Context, Operation
 from tchatd.observe.metrics import Metrics
 
-LISTED_MAX = 100
-WATCHED_AT_ONCE_MAX = 500
-
-Status = Literal["online", "away", "busy", "offline"]
+_LOADED_AT_ONCE: Final = 1_000
 
 
 class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """watched_max: users that one connection watches.
+    """watched_max: users that one connection watches; watches_max: in all.
 
-    last_seen_max: users whose last time is remembered, the latest ones.
+    dialogs_max: open dialogs of one connection. dialog_members_max: of a larger one
+    only the number of its members who are here is told.
+    shown_at_once_max: of those who came or went, in one tick.
     """
 
     grace_s: float = 5.0
+    settle_s: float = 0.5
     watched_max: int = 500
-    last_seen_max: int = 100_000
+    watches_max: int = 2_000_000
+    dialogs_max: int = 16
+    dialog_members_max: int = 100
+    shown_at_once_max: int = 5_000
 
 
 class TooManyWatched(DomainError):
     code, kind = "too-many-watched", ErrorKind.UNPROCESSABLE
     title = "A connection watches only so many people"
-
-
-class SetPresence(Struct, frozen=True):
-    status: Status
-
-
-class WatchPresence(Struct, frozen=True):
-    user_ids: Annotated[list[UUID], Meta(min_length=1, max_length=WATCHED_AT_ONCE_MAX)]
-
-
-class UnwatchPresence(Struct, frozen=True):
-    """Without user_ids: everybody."""
-
-    user_ids: (
-        Annotated[list[UUID], Meta(max_length=WATCHED_AT_ONCE_MAX)] | UnsetType
-    ) = UNSET
-
-
-class ListPresence(Struct, frozen=True):
-    user_ids: Annotated[list[UUID], Meta(min_length=1, max_length=LISTED_MAX)]
-
-
-class PresenceOf(Struct, frozen=True):
-    """last_seen: when an offline user was last seen, if the server remembers."""
-
-    user_id: str
-    status: Status
-    last_seen: str | UnsetType = UNSET
-
-
-class PresenceList(Struct, frozen=True):
-    presence: list[PresenceOf]
-
-
-class PresenceSet(Struct, frozen=True):
-    status: Status
-
-
-class Unwatched(Struct, frozen=True):
-    """watched: how many this connection still watches."""
-
-    watched: int
-
-
-class PresenceUpdate(Struct, frozen=True, tag="presence.update", tag_field="op"):
-    user_id: str
-    status: Status
-    last_seen: str | UnsetType = UNSET
 
 
 class Presence:
@@ -101,6 +88,9 @@ class Presence:
         self,
         hub: Hub,
         directory: Directory,
+        visibility: Visibility,
+        members: Members,
+        last_seen: LastSeen,
         clock: Clock,
         metrics: Metrics,
         settings: PresenceSettings = PresenceSettings(),  # noqa: B008  # frozen
@@ -109,18 +99,29 @@ class Presence:
     ) -> None:
         self._hub = hub
         self._directory = directory
+        self._visibility = visibility
+        self._members = members
+        self._last_seen = last_seen
         self._clock = clock
         self._settings = settings
         self._now = now
-        self._status: dict[int, Status] = {}  # where it is not plainly online
-        self._leaving: dict[int, tuple[float, UUID]] = {}  # by when they left
-        self._last_seen_ms: Lru[int, int] = Lru(settings.last_seen_max)
-        self._watchers: dict[int, set[int]] = {}
-        self._watched: dict[int, set[int]] = {}
+        self._busy = BitMap()
+        self._away = BitMap()
+        self._invisible = BitMap()
+        self._coming: dict[int, tuple[float, UUID]] = {}  # in the order of arrival
+        self._leaving: dict[int, tuple[float, UUID]] = {}  # in the order of leaving
+        self._watchers = Watchers()
+        self._kept_apart = Watchers()  # who may not see whom they watch
+        self._watched: dict[int, Watched] = {}
+        self._watches = 0
+        last_seen.online = self._visible
         metrics.gauge(
             "presence_watches",
             "Users watched, over all connections",
-            lambda: sum(len(numbers) for numbers in self._watched.values()),
+            lambda: self._watches,
+        )
+        metrics.gauge(
+            "presence_last_seen", "Last times in memory", lambda: len(last_seen)
         )
 
     def operations(self) -> list[Operation]:
@@ -134,6 +135,7 @@ class Presence:
                 handler=self._list,
                 verb="GET",
                 path="/presence",
+                errors=(Unavailable,),
             ),
             Operation(
                 name="presence.set",
@@ -152,7 +154,7 @@ class Presence:
                 result=PresenceList,
                 handler=self._watch,
                 websocket="presence.watch",
-                errors=(TooManyWatched,),
+                errors=(TooManyWatched, Invalid, Unavailable),
             ),
             Operation(
                 name="presence.unwatch",
@@ -162,123 +164,360 @@ class Presence:
                 result=Unwatched,
                 handler=self._unwatch,
                 websocket="presence.unwatch",
+                errors=(Unavailable,),
             ),
         ]
 
     # What sessions tell.
 
-    def arrived(self, caller: Caller) -> None:
-        """The first connection of a user."""
-        if self._leaving.pop(caller.user_number, None) is None:
-            self._announce(caller.user_number, caller.user_id)
+    def arrived(self, caller: Caller, connection: int) -> None:
+        """A connection of a user, which is in the hub already."""
+        number = caller.user_number
+        if len(self._hub.sessions_of(number)) > 1:
+            with_choice = self._chosen(number)
+            if with_choice is not None:
+                event = PresenceUpdate(str(caller.user_id), with_choice)
+                self._hub.deliver_connections((connection,), event)
+            self._weigh(number, caller.user_id)
+        elif self._leaving.pop(number, None) is None:
+            until = self._now() + self._settings.settle_s
+            self._coming[number] = (until, caller.user_id)
+        else:
+            self._weigh(number, caller.user_id)
 
-    def left(self, caller: Caller) -> None:
-        """The last connection of a user is gone."""
-        until = self._now() + self._settings.grace_s
-        self._leaving[caller.user_number] = (until, caller.user_id)
-
-    def forget(self, connection: int) -> None:
-        """A connection is gone, and what it watched."""
-        for number in self._watched.pop(connection, ()):
-            self._unsubscribe(number, connection)
+    def left(self, caller: Caller, connection: int) -> None:
+        """A connection of a user is gone, also from the hub, and what it watched."""
+        self._forget(connection)
+        number = caller.user_number
+        if number in self._hub.online:
+            self._weigh(number, caller.user_id)
+        elif self._coming.pop(number, None) is None:
+            until = self._now() + self._settings.grace_s
+            self._leaving[number] = (until, caller.user_id)
 
     def tick(self) -> None:
-        """Let those go whose grace is over; once a second."""
+        """Show those who came, and let those go whose grace is over; once a second."""
         now = self._now()
-        while self._leaving:
-            number, (until, user_id) = next(iter(self._leaving.items()))
-            if until > now:
-                return
-            del self._leaving[number]
-            was_visible = self._status.pop(number, "online") != "offline"
-            if was_visible:
-                self._last_seen_ms.put(number, self._clock.now_ms())
+        for number, user_id in _due(
+            self._coming, now, self._settings.shown_at_once_max
+        ):
+            if self.status_of(number) != "offline":
+                self._last_seen.left(number)
                 self._announce(number, user_id)
+        for number, user_id in _due(
+            self._leaving, now, self._settings.shown_at_once_max
+        ):
+            self._let_go(number, user_id)
+
+    def close(self) -> None:
+        """Everybody was here until now; watchers are gone too."""
+        for number, (_, user_id) in list(self._leaving.items()):
+            del self._leaving[number]
+            self._let_go(number, user_id)
+        for number in self._visible():
+            self._last_seen.left(number)
 
     def status_of(self, number: int) -> Status:
-        if number in self._hub.online or number in self._leaving:
-            return self._status.get(number, "online")
-        return "offline"
+        """As others see it who may."""
+        if number in self._coming or number in self._invisible:
+            return "offline"
+        if number not in self._hub.online and number not in self._leaving:
+            return "offline"
+        if number in self._busy:
+            return "busy"
+        return "away" if number in self._away else "online"
+
+    def online_count(self, members: BitMap) -> int:
+        """How many of them are seen as here. Says nothing about one of them."""
+        hidden = self._invisible.intersection_cardinality(members)
+        return self._hub.online.intersection_cardinality(members) - hidden
+
+    # What people ask and tell.
+
+    async def look(self, viewer: int, numbers: Sequence[int]) -> Mapping[int, Seen]:
+        """Each of `numbers` as `viewer` may see them. Raises: Unavailable."""
+        await self._load(viewer, numbers)
+        return {number: self._seen(viewer, number) for number in numbers}
+
+    async def reconsider(self, number: int) -> None:
+        """A user has changed whom they show themselves to: tell who sees otherwise.
+
+        Raises: Unavailable, and then some may see what they saw before until they
+        watch again.
+        """
+        mine = [session.connection for session in self._hub.sessions_of(number)]
+        pairs = {(connection, number) for connection in self._watching(number)}
+        for connection in mine:
+            watched = self._watched.get(connection)
+            if watched is not None:
+                pairs.update((connection, target) for target in watched.numbers())
+        numbers = {number, *(target for _, target in pairs)}
+        numbers.update(self._viewer(connection) for connection, _ in pairs)
+        await self._load(number, list(numbers))
+        ids = await self._directory.ids_of(list({target for _, target in pairs}))
+        for connection, target in pairs:
+            if target in ids:
+                self._reconsider(connection, target, ids[target])
+        self._hub.flush()
 
     # What clients ask.
 
     def _set(self, context: Context, command: SetPresence) -> PresenceSet:
-        number = context.user.user_number
+        caller, status = context.user, command.status
+        number = caller.user_number
+        chosen = self._chosen(number)
         before = self.status_of(number)
-        if command.status == "online":
-            self._status.pop(number, None)
-        else:
-            self._status[number] = command.status
-        if command.status == "offline" != before:
-            self._last_seen_ms.put(number, self._clock.now_ms())
-        if command.status != before:
-            self._announce(number, context.user.user_id)
-        return PresenceSet(command.status)
+        self._coming.pop(number, None)
+        session = self._hub.sessions.get(context.connection or 0)
+        if session is not None:
+            session.is_away = status == "away"
+        if status != "away":
+            _mark(self._busy, number, status == "busy")
+            _mark(self._invisible, number, status == "offline")
+        self._weigh_away(number)
+        self._tell_change(number, caller.user_id, before)
+        if self._chosen(number) != chosen:
+            event = PresenceUpdate(
+                str(caller.user_id), self._chosen(number) or self.status_of(number)
+            )
+            self._hub.deliver_user(number, event, except_connection=context.connection)
+        return PresenceSet(self.status_of(number))
 
     async def _list(self, context: Context, command: ListPresence) -> PresenceList:
         numbers = await self._directory.numbers_of(command.user_ids)
-        return self._listed(command.user_ids, numbers)
+        viewer = context.user.user_number
+        await self._load(viewer, list(numbers.values()))
+        return PresenceList(self._listed(viewer, command.user_ids, numbers))
 
     async def _watch(self, context: Context, command: WatchPresence) -> PresenceList:
-        numbers = await self._directory.numbers_of(command.user_ids)
+        viewer = context.user.user_number
+        ids: Sequence[UUID] = ()
+        numbers: Mapping[UUID, int] = {}
+        count: int | UnsetType = UNSET
+        opened: Mapping[UUID, int] = {}
+        if not isinstance(command.user_ids, UnsetType):
+            ids = command.user_ids
+            numbers = await self._directory.numbers_of(ids)
+        elif isinstance(command.dialog_id, UnsetType):
+            raise Invalid("Give user_ids or dialog_id.")
+        if not isinstance(command.dialog_id, UnsetType):
+            members = await self._members.members_of(viewer, str(command.dialog_id))
+            count = self.online_count(members)
+            if len(members) <= self._settings.dialog_members_max:
+                others = [number for number in members if number != viewer]
+                by_number = await self._directory.ids_of(others)
+                opened = {id: number for number, id in by_number.items()}
+        together = {**numbers, **opened}
+        await self._load(viewer, list(together.values()))
         connection = context.connection
         if connection is not None and connection in self._hub.sessions:
-            watched = self._watched.get(connection, set())
-            together = watched.union(numbers.values())
-            if len(together) > self._settings.watched_max:
-                raise TooManyWatched(f"At most {self._settings.watched_max}.")
-            for number in together - watched:
-                self._watchers.setdefault(number, set()).add(connection)
-            if together:
-                self._watched[connection] = together
-        return self._listed(command.user_ids, numbers)
+            if numbers:
+                self._add(connection, viewer, BY_NAME, numbers.values())
+            if not isinstance(command.dialog_id, UnsetType):
+                dialog = str(command.dialog_id)
+                self._add(connection, viewer, dialog, opened.values())
+        listed = self._listed(viewer, [*ids, *opened], together)
+        return PresenceList(listed, count)
 
     async def _unwatch(self, context: Context, command: UnwatchPresence) -> Unwatched:
         connection = context.connection
         assert connection is not None
+        no_ids = isinstance(command.user_ids, UnsetType)
+        if no_ids and isinstance(command.dialog_id, UnsetType):
+            self._forget(connection)
+        if not isinstance(command.dialog_id, UnsetType):
+            self._change(connection, str(command.dialog_id), None)
+        if not isinstance(command.user_ids, UnsetType):
+            numbers = await self._directory.numbers_of(command.user_ids)
+            watched = self._watched.get(connection)
+            if watched is not None:
+                left = watched.of(BY_NAME).difference(numbers.values())
+                self._change(connection, BY_NAME, left)
+        watched = self._watched.get(connection)
+        return Unwatched(0 if watched is None else len(watched))
+
+    # Watching.
+
+    def _add(
+        self, connection: int, viewer: int, reason: str, numbers: Iterable[int]
+    ) -> None:
+        """Raises: TooManyWatched, Unavailable; then nothing is watched anew."""
+        watched = self._watched.get(connection) or Watched()
+        wanted = set(numbers)
+        if reason == BY_NAME:
+            wanted |= watched.of(BY_NAME)
+        elif not watched.has(reason) and watched.dialogs >= self._settings.dialogs_max:
+            raise TooManyWatched(f"At most {self._settings.dialogs_max} dialogs.")
+        before = watched.numbers()
+        if len(before | wanted) > self._settings.watched_max:
+            raise TooManyWatched(f"At most {self._settings.watched_max}.")
+        if self._watches + len(wanted - before) > self._settings.watches_max:
+            raise Unavailable("Too much is watched.", retry_after_s=60)
+        self._watched[connection] = watched
+        self._change(connection, reason, wanted)
+        for number in wanted - before:
+            exact = self._visibility.sight(viewer, number) == "exact"
+            (self._watchers if exact else self._kept_apart).add(number, connection)
+
+    def _change(self, connection: int, reason: str, wanted: set[int] | None) -> None:
+        """None: not for this reason any more. Who is watched anew is the caller's."""
         watched = self._watched.get(connection)
         if watched is None:
-            return Unwatched(0)
-        if isinstance(command.user_ids, UnsetType):
-            self.forget(connection)
-            return Unwatched(0)
-        numbers = await self._directory.numbers_of(command.user_ids)
-        for number in watched.intersection(numbers.values()):
-            watched.discard(number)
+            return
+        before = watched.numbers()
+        if wanted is None:
+            watched.drop(reason)
+        else:
+            watched.set(reason, wanted)
+        after = watched.numbers()
+        self._watches += len(after) - len(before)
+        for number in before - after:
             self._unsubscribe(number, connection)
-        if not watched:
-            self._watched.pop(connection, None)
-        return Unwatched(len(watched))
+        if not after and not watched.dialogs:
+            del self._watched[connection]
+
+    def _forget(self, connection: int) -> None:
+        watched = self._watched.pop(connection, None)
+        if watched is not None:
+            numbers = watched.numbers()
+            self._watches -= len(numbers)
+            for number in numbers:
+                self._unsubscribe(number, connection)
+
+    def _unsubscribe(self, number: int, connection: int) -> None:
+        if not self._watchers.discard(number, connection):
+            self._kept_apart.discard(number, connection)
+
+    def _watching(self, number: int) -> list[int]:
+        return [*self._watchers.of(number), *self._kept_apart.of(number)]
+
+    def _viewer(self, connection: int) -> int:
+        session = self._hub.sessions.get(connection)
+        if session is None or session.caller is None:
+            return 0
+        return session.caller.user_number
+
+    def _reconsider(self, connection: int, target: int, user_id: UUID) -> None:
+        """Put one watch where it belongs now, and tell it if that has changed."""
+        viewer = self._viewer(connection)
+        watched = self._watched.get(connection)
+        if not viewer or watched is None or target not in watched:
+            return  # it has ended meanwhile
+        exact = self._visibility.sight(viewer, target) == "exact"
+        right, wrong = self._watchers, self._kept_apart
+        if not exact:
+            right, wrong = wrong, right
+        if wrong.discard(target, connection):
+            right.add(target, connection)
+            seen = self._seen(viewer, target)
+            self._hub.deliver_connections((connection,), _update(user_id, seen))
+
+    # What is seen.
+
+    async def _load(self, viewer: int, numbers: Sequence[int]) -> None:
+        everybody = [viewer, *numbers]
+        for start in range(0, len(everybody), _LOADED_AT_ONCE):
+            await self._visibility.load(everybody[start : start + _LOADED_AT_ONCE])
+        await self._last_seen.load(n for n in numbers if self.status_of(n) == "offline")
+
+    def _seen(self, viewer: int, number: int) -> Seen:
+        status = self.status_of(number)
+        sight = self._visibility.sight(viewer, number)
+        if sight == "nothing":
+            return Seen("offline", last_seen_about="long_ago")
+        seen_ms = self._last_seen.peek_ms(number)
+        if sight == "coarse":
+            if status != "offline":
+                return Seen("offline", last_seen_about="recently")
+            return Seen("offline", last_seen_about=about(seen_ms, self._clock.now_ms()))
+        return self._plainly(number, status)
+
+    def _plainly(self, number: int, status: Status) -> Seen:
+        """As who may see it all."""
+        seen_ms = self._last_seen.peek_ms(number) if status == "offline" else None
+        return Seen(status, UNSET if seen_ms is None else rfc3339(seen_ms))
 
     def _listed(
-        self, user_ids: Sequence[UUID], numbers: Mapping[UUID, int]
-    ) -> PresenceList:
+        self, viewer: int, user_ids: Sequence[UUID], numbers: Mapping[UUID, int]
+    ) -> list[PresenceOf]:
         """Somebody unknown is offline, like everybody who never came."""
         listed = []
         for user_id in dict.fromkeys(user_ids):
-            number = numbers.get(user_id, 0)
-            status = self.status_of(number)
-            last_seen = self._last_seen(number) if status == "offline" else UNSET
-            listed.append(PresenceOf(str(user_id), status, last_seen))
-        return PresenceList(listed)
+            number = numbers.get(user_id)
+            seen = Seen("offline") if number is None else self._seen(viewer, number)
+            listed.append(
+                PresenceOf(
+                    str(user_id), seen.status, seen.last_seen, seen.last_seen_about
+                )
+            )
+        return listed
 
-    def _last_seen(self, number: int) -> str | UnsetType:
-        at_ms = self._last_seen_ms.peek(number)
-        return UNSET if at_ms is None else rfc3339(at_ms)
+    # What changes.
+
+    def _visible(self) -> BitMap:
+        """Who is connected and not invisible."""
+        return self._hub.online - self._invisible
+
+    def _chosen(self, number: int) -> Status | None:
+        if number in self._invisible:
+            return "offline"
+        return "busy" if number in self._busy else None
+
+    def _weigh(self, number: int, user_id: UUID) -> None:
+        """A user's connections have changed."""
+        before = self.status_of(number)
+        self._weigh_away(number)
+        self._tell_change(number, user_id, before)
+
+    def _weigh_away(self, number: int) -> None:
+        sessions = self._hub.sessions_of(number)
+        is_away = bool(sessions) and all(session.is_away for session in sessions)
+        _mark(self._away, number, is_away)
+
+    def _tell_change(self, number: int, user_id: UUID, before: Status) -> None:
+        status = self.status_of(number)
+        if status != before:
+            if "offline" in (status, before):
+                self._last_seen.left(number)
+            self._announce(number, user_id)
+
+    def _let_go(self, number: int, user_id: UUID) -> None:
+        was_visible = number not in self._invisible
+        for marks in (self._busy, self._away, self._invisible):
+            marks.discard(number)
+        if was_visible:
+            self._last_seen.left(number)
+            self._announce(number, user_id)
 
     def _announce(self, number: int, user_id: UUID) -> None:
-        watchers = self._watchers.get(number)
-        if not watchers:
-            return
-        status = self.status_of(number)
-        last_seen = self._last_seen(number) if status == "offline" else UNSET
-        self._hub.deliver_connections(
-            watchers, PresenceUpdate(str(user_id), status, last_seen)
-        )
+        watchers = self._watchers.of(number)
+        if watchers:
+            seen = self._plainly(number, self.status_of(number))
+            self._hub.deliver_connections(watchers, _update(user_id, seen))
 
-    def _unsubscribe(self, number: int, connection: int) -> None:
-        watchers = self._watchers.get(number)
-        if watchers is not None:
-            watchers.discard(connection)
-            if not watchers:
-                del self._watchers[number]
+
+def _update(user_id: UUID, seen: Seen) -> PresenceUpdate:
+    return PresenceUpdate(
+        str(user_id), seen.status, seen.last_seen, seen.last_seen_about
+    )
+
+
+def _mark(numbers: BitMap, number: int, is_set: bool) -> None:
+    if is_set:
+        numbers.add(number)
+    else:
+        numbers.discard(number)
+
+
+def _due(
+    waiting: dict[int, tuple[float, UUID]], now: float, count_max: int
+) -> list[tuple[int, UUID]]:
+    """Take those out whose time has come; they wait in its order."""
+    due: list[tuple[int, UUID]] = []
+    for number, (until, user_id) in waiting.items():
+        if until > now or len(due) >= count_max:
+            break
+        due.append((number, user_id))
+    for number, _ in due:
+        del waiting[number]
+    return due

@@ -99,6 +99,7 @@ class Session:
     """One WebSocket connection. full_at: of its command bucket (see `limits`).
 
     waiting: messages behind the command that is being decided; None if none is.
+    is_away: as the device said (see `presence`).
     """
 
     __slots__ = (
@@ -107,6 +108,7 @@ class Session:
         "connection",
         "expires_at_ms",
         "full_at",
+        "is_away",
         "lane",
         "malformed",
         "opened",
@@ -122,11 +124,15 @@ class Session:
         self.expires_at_ms = 0
         self.full_at = 0.0
         self.malformed = 0
+        self.is_away = False
         self.waiting: deque[tuple[bytes, bool]] | None = None
 
 
 class Sessions:
-    """Every session of every transport; tells `presence` who comes and who goes."""
+    """Every session of every transport; tells `presence` who comes and who goes.
+
+    on_gone: also told of each connection of a user that is gone; may be set once.
+    """
 
     def __init__(
         self,
@@ -157,6 +163,7 @@ class Sessions:
             EnvelopeDecoder(entries, is_msgpack=False),
             EnvelopeDecoder(entries, is_msgpack=True),
         )
+        self.on_gone: Callable[[int], object] = _nobody_asks
         self._strangers: dict[int, Session] = {}
         self._expiry = Expiry(clock.now_ms())
         self._hellos = Expiry(clock.now_ms())
@@ -427,14 +434,12 @@ class Sessions:
             mine = self._hub.sessions_of(caller.user_number)
             if len(mine) >= self._settings.connections_per_user_max:
                 self._end(_to_replace(mine, caller.session_id), REPLACED, "replaced")
-        is_first = caller.user_number not in self._hub.online
         session.caller = caller
         session.expires_at_ms = identity.expires_at_ms
         self._hub.add(session)
         self._expiry.add(identity.expires_at_ms, session.connection)
         session.lane.transport.authenticated(session.connection)
-        if is_first:
-            self._presence.arrived(caller)
+        self._presence.arrived(caller, session.connection)
 
     def _reject(self, session: Session, id: int | None, error: DomainError) -> None:
         """A `hello` that does not hold ends a stranger's connection, not a user's."""
@@ -474,10 +479,9 @@ class Sessions:
         if self._strangers.pop(connection, None) is None:
             self._expiry.discard(session.expires_at_ms, connection)
             self._hub.remove(session)
-            self._presence.forget(connection)
             assert session.caller is not None
-            if session.caller.user_number not in self._hub.online:
-                self._presence.left(session.caller)
+            self._presence.left(session.caller, connection)
+            self.on_gone(connection)
 
     def _find(self, connection: int) -> Session | None:
         session = self._hub.sessions.get(connection)
@@ -532,6 +536,10 @@ class _Pending:
             self.answered(awaited)
         self._sessions.go_on(self._session)
         self._session.lane.transport.flush()
+
+
+def _nobody_asks(connection: int) -> None:
+    return
 
 
 def _to_replace(sessions: list[Session], session_id: UUID) -> Session:

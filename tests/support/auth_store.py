@@ -90,6 +90,14 @@ class AuthStoreContract:
 
     # Users.
 
+    async def test_users_are_found_by_many_identifiers(self, store: AuthStore) -> None:
+        a = await store.create_user(new_user("a"))
+        b = await store.create_user(new_user("b"))
+        await store.create_user(new_user("c", kind="email"))
+        asked = [digest(name) for name in ("a", "b", "c", "d")]
+        found = await store.users_by_identifiers("phone", asked)
+        assert dict(found) == {digest("a"): a, digest("b"): b}
+
     async def test_a_new_user_is_found_by_id_number_and_identifier(
         self, store: AuthStore
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -13,12 +13,17 @@ from tchatd.domains.auth.errors import TokenExpired, TokenRefused
 from tchatd.domains.auth.models import Identity
 from tchatd.edge.dispatcher import Dispatcher, DispatcherSettings
 from tchatd.edge.hub import Hub, Lane
+from tchatd.edge.last_seen import LastSeen
 from tchatd.edge.presence import Presence, PresenceSettings
 from tchatd.edge.session import Sessions, SessionSettings
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import ManualClock
+from tchatd.kernel.errors import NotFound
 from tchatd.kernel.routing import Caller, Operation
 from tchatd.observe.metrics import Metrics
+from tchatd.stores.memory.people import MemoryPeopleStore
 
+Sight = Literal["exact", "coarse", "nothing"]
 Json = dict[str, Any]
 
 
@@ -70,6 +75,43 @@ class FakeDirectory:
     async def numbers_of(self, ids: Sequence[UUID]) -> Mapping[UUID, int]:
         await trio.lowlevel.checkpoint()
         return {id: self._numbers[id] for id in ids if id in self._numbers}
+
+    async def ids_of(self, numbers: Sequence[int]) -> Mapping[int, UUID]:
+        await trio.lowlevel.checkpoint()
+        known = {number: id for id, number in self._numbers.items()}
+        return {number: known[number] for number in numbers if number in known}
+
+
+class FakeVisibility:
+    """Everybody sees everybody, but for pairs (viewer, target) in `sights`."""
+
+    def __init__(self) -> None:
+        self.sights: dict[tuple[int, int], Sight] = {}
+        self.loads: list[list[int]] = []
+        self.slow: trio.Event | None = None
+
+    async def load(self, numbers: Sequence[int]) -> None:
+        self.loads.append(list(numbers))
+        await trio.lowlevel.checkpoint()
+        if self.slow is not None:
+            await self.slow.wait()
+
+    def sight(self, viewer: int, target: int) -> Sight:
+        return self.sights.get((viewer, target), "exact")
+
+
+class FakeMembers:
+    """Members of dialogs by the dialog's number (see `dialog_id`)."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, BitMap] = {}
+
+    async def members_of(self, user_number: int, dialog_id: str) -> BitMap:
+        await trio.lowlevel.checkpoint()
+        members = self.of.get(dialog_id, BitMap())
+        if user_number not in members:
+            raise NotFound
+        return members
 
 
 class FakeRequest:
@@ -160,9 +202,16 @@ class Edge:
         self.hub.add_lane(self.json)
         self.hub.add_lane(self.msgpack)
         self.authenticator = FakeAuthenticator(self.clock)
+        self.visibility = FakeVisibility()
+        self.members = FakeMembers()
+        self.store = MemoryPeopleStore()
+        self.last_seen = LastSeen(self.store, self.clock, times_max=1000, write_s=60)
         self.presence = Presence(
             self.hub,
             FakeDirectory(),
+            self.visibility,
+            self.members,
+            self.last_seen,
             self.clock,
             self.metrics,
             presence_settings or PresenceSettings(),

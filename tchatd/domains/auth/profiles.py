@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from msgspec import UNSET
 
@@ -34,6 +34,16 @@ class Profiles:
         """At once if it is here, which it is for whoever was seen lately."""
         user = self._users.get(number)
         return user if user is not None else self._load(number)
+
+    async def of(self, numbers: Sequence[int]) -> dict[int, User]:
+        """By number; erased ones are left out. One query at most."""
+        known = {number: self._users.get(number) for number in numbers}
+        found = {number: user for number, user in known.items() if user is not None}
+        missing = [number for number in known if number not in found]
+        if missing:
+            for record in (await self._loader.by_number(missing)).values():
+                found[record.number] = self.see(record)
+        return found
 
     async def change(self, number: int, command: ChangeProfile) -> User:
         """Raises: ProfileRefused."""

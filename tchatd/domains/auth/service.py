@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from msgspec import UNSET
@@ -171,7 +172,7 @@ class AuthService:
         return await self._codes.send(command, address)
 
     async def verify_code(self, command: VerifyCode, address: str) -> SignedIn:
-        """Raises: CodeRefused."""
+        """Raises: CodeRefused; what a ban says, if the user is banned."""
         identifier, hash = await self._codes.guess(command.session_id, command.code)
         record = await self._store.user_by_identifier(identifier.kind, hash)
         if record is None:
@@ -342,6 +343,18 @@ class AuthService:
             return None
         hash = self._codes.identifier_hash(identifier)
         return await self._store.user_by_identifier(kind, hash)
+
+    async def numbers_of_phones(self, phones: Sequence[str]) -> dict[str, int]:
+        """By the text given; what is no phone, or nobody's, is left out."""
+        hashes: dict[bytes, str] = {}
+        for phone in phones:
+            with suppress(IdentifierRefused):
+                identifier = rules.parse_identifier("phone", phone)
+                hashes[self._codes.identifier_hash(identifier)] = phone
+        if not hashes:
+            return {}
+        found = await self._store.users_by_identifiers("phone", list(hashes))
+        return {hashes[hash]: record.number for hash, record in found.items()}
 
     async def kick(self, user_number: int) -> int:
         """End every session of a user; how many they were."""

@@ -33,6 +33,12 @@ class UserStore(Protocol):
         self, kind: IdentifierKind, identifier_hash: bytes
     ) -> UserRecord | None: ...
 
+    async def users_by_identifiers(
+        self, kind: IdentifierKind, identifier_hashes: Sequence[bytes]
+    ) -> Mapping[bytes, UserRecord]:
+        """By the hash; those that are nobody's are left out."""
+        ...
+
     async def create_user(self, user: NewUser) -> UserRecord:
         """The user with this identifier: this one, or the one who was there first."""
         ...

@@ -9,6 +9,7 @@ from tchatd.domains.messaging.errors import DialogNotFound
 from tchatd.domains.messaging.identifiers import uuid_bytes, uuid_text
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import CommandLog
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.errors import Invalid, Unavailable
 
 ATTEMPTS_MAX: Final = 5
@@ -64,6 +65,10 @@ class DialogAccess:
             if not exists and self._state.find_number(number) is None:
                 raise DialogNotFound
         raise Unavailable("Too much is being loaded.")
+
+    async def members_of(self, user_number: int, dialog_id: str) -> BitMap:
+        """Who is in it, for one of them. Raises: as `open`."""
+        return (await self.open(user_number, dialog_id)).members
 
     async def look_up(self, id: bytes) -> DialogState | None:
         """The dialog whoever asks; None if there is none, until the next await."""

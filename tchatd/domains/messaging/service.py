@@ -1,4 +1,4 @@
-"""Owns the commands that change dialogs (create, send, read), and typing.
+"""Owns the commands that change dialogs: create, send, read.
 
 Decide, make durable, then tell: a handler looks at the state, submits a record, and
 answers with the `Deferred` that the log resolves when the record is durable. It does
@@ -8,7 +8,8 @@ again stands a `Deferred`, so that answers keep the journal's order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +20,6 @@ from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.bans import Bans
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
-from tchatd.domains.messaging.events import (
-    TypingStarted,
-    TypingStopped,
-)
 from tchatd.domains.messaging.identifiers import (
     client_time_ms,
     keyed_dialog_id,
@@ -34,15 +31,13 @@ from tchatd.domains.messaging.membership import Membership
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
     CreateDialog,
-    Done,
     ReadMessages,
     ReadState,
     SendMessage,
-    StartTyping,
-    StopTyping,
 )
 from tchatd.domains.messaging.own import Own
 from tchatd.domains.messaging.profile import Profiles
+from tchatd.domains.messaging.reach import Blocks, NoBlocks, check_addable, may_reach
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.records import (
     DialogRecord,
@@ -61,15 +56,12 @@ from tchatd.domains.messaging.store import (
     UserDirectory,
 )
 from tchatd.domains.messaging.sync import Syncing
+from tchatd.domains.messaging.typing import Typing, TypingSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Context, Reply
-
-TYPING_MEMBERS_MAX = 1_000
-"""In larger dialogs nobody is told who types."""
-
 
 class MessagingService:
     """Handlers of every messaging operation; those that only read are delegated."""
@@ -83,6 +75,10 @@ class MessagingService:
         hub: Hub,
         clock: Clock,
         ids: Ids,
+        blocks: Blocks | None = None,
+        typing: TypingSettings | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._log = log
@@ -92,6 +88,12 @@ class MessagingService:
         self._clock = clock
         self._ids = ids
         self._access = DialogAccess(state, log)
+        self._blocks = blocks or NoBlocks()
+        self.typing = Typing(
+            self._access, hub, self._blocks, clock, typing or TypingSettings(), now=now
+        )
+        self.start_typing = self.typing.start_typing
+        self.stop_typing = self.typing.stop_typing
         self.membership = Membership(log, store, self._access, directory, clock)
         self.roster = Roster(log, store, self._access, directory)
         self.bans = Bans(log, self._access, directory, self.membership, clock)
@@ -127,6 +129,7 @@ class MessagingService:
             view = dialog.view(dialog.member(caller.user_number))
             answer = Reply(view, 200) if command.type == "user" else view
             return self._log.hold(answer, dialog.changed_position)
+        await check_addable(self._blocks, caller.user_number, found, "participants")
         return self._create(context, command, id, numbers, settings_bytes(settings))
 
     def _create(
@@ -179,6 +182,8 @@ class MessagingService:
                     return self._send_later(context, command, client_id)
             if command.mentions or command.reply_to_id:
                 return self._send_later(context, command, client_id)
+            if not may_reach(self._blocks, dialog, caller.user_number):
+                return self._send_later(context, command, client_id)
             return self._send(context, command, dialog, client_id)
         return self._send_later(context, command, client_id)
 
@@ -214,6 +219,7 @@ class MessagingService:
             mentions,
             mention_numbers,
         )
+        self.typing.sent(dialog.number, caller.user_number)
         return self._log.submit(record, context.connection)
 
     async def _send_later(
@@ -240,6 +246,9 @@ class MessagingService:
                 await self._check_message(number, seq, command.reply_to_id)
         for _ in range(ATTEMPTS_MAX):
             dialog = await self._access.open_number(user, number)
+            if not may_reach(self._blocks, dialog, user):
+                await self._blocks.load(list(dialog.members))
+                continue
             texts, numbers = rules.mentioned(dialog, mentions, mentioned)
             member = dialog.by_number[user]
             if client_id is None:
@@ -252,7 +261,7 @@ class MessagingService:
             if row is not None:
                 return message_of(row, dialog.id)
             again = self._access.find_number(user, number)
-            if again is None:
+            if again is None or not may_reach(self._blocks, again, user):
                 continue
             member = again.by_number[user]
             if client_id not in member.recent:
@@ -355,51 +364,6 @@ class MessagingService:
         ):
             raise MessageNotFound
         return rows[0].ordinal
-
-    # Typing
-
-    def start_typing(self, context: Context, command: StartTyping) -> Any:
-        return self._typing(context, command.dialog_id, TypingStarted)
-
-    def stop_typing(self, context: Context, command: StopTyping) -> Any:
-        return self._typing(context, command.dialog_id, TypingStopped)
-
-    def _typing(
-        self,
-        context: Context,
-        dialog_id: str,
-        event: type[TypingStarted] | type[TypingStopped],
-    ) -> Any:
-        dialog = self._access.find(context.user.user_number, dialog_id)
-        if dialog is None:
-            return self._typing_later(context, dialog_id, event)
-        return self._tell_typing(context, dialog, event)
-
-    async def _typing_later(
-        self,
-        context: Context,
-        dialog_id: str,
-        event: type[TypingStarted] | type[TypingStopped],
-    ) -> Done:
-        dialog = await self._access.open(context.user.user_number, dialog_id)
-        return self._tell_typing(context, dialog, event)
-
-    def _tell_typing(
-        self,
-        context: Context,
-        dialog: DialogState,
-        event: type[TypingStarted] | type[TypingStopped],
-    ) -> Done:
-        member = dialog.by_number[context.user.user_number]
-        rules.check_may_speak(dialog, member, self._clock.now_ms())
-        if len(dialog.members) <= TYPING_MEMBERS_MAX:
-            self._hub.deliver(
-                dialog.members,
-                event(dialog.id, str(context.user.user_id)),
-                except_connection=context.connection,
-            )
-            self._hub.flush()
-        return Done()
 
 
 def _address_of(id: UUID) -> tuple[int, int]:

@@ -6,7 +6,7 @@ atomic as a transaction, and tasks interleave around it as around a query.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -73,6 +73,17 @@ class MemoryAuthStore:
         await self._query()
         number = self._identifiers.get((kind, identifier_hash))
         return None if number is None else self._users[number]
+
+    async def users_by_identifiers(
+        self, kind: IdentifierKind, identifier_hashes: Sequence[bytes]
+    ) -> Mapping[bytes, UserRecord]:
+        await self._query()
+        numbers = {
+            hash: self._identifiers[kind, hash]
+            for hash in identifier_hashes
+            if (kind, hash) in self._identifiers
+        }
+        return {hash: self._users[number] for hash, number in numbers.items()}
 
     async def create_user(self, user: NewUser) -> UserRecord:
         await self._query()

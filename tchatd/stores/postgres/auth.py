@@ -8,7 +8,7 @@ are exact across nodes by transaction-level advisory locks on what they count by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -87,6 +87,17 @@ class PostgresAuthStore:
             (identifier_hash,),
         )
         return None if row is None else _user(row)
+
+    async def users_by_identifiers(
+        self, kind: IdentifierKind, identifier_hashes: Sequence[bytes]
+    ) -> Mapping[bytes, UserRecord]:
+        column = _HASH_COLUMN[kind]
+        rows = await self._pool.fetch(
+            f"SELECT {column}, {_USER} FROM users"
+            f" WHERE {column} = ANY(%b::bytea[]) AND deleted_ms IS NULL",
+            (list(identifier_hashes),),
+        )
+        return {bytes(row[0]): _user(row[1:]) for row in rows}
 
     async def create_user(self, user: NewUser) -> UserRecord:
         insert = (

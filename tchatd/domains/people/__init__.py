@@ -1,0 +1,1 @@
+"""Owns what people see of each other: privacy, contacts, blocks, public profiles."""
