@@ -19,10 +19,12 @@ from uuid import UUID
 import msgspec
 import trio
 
+from tchatd.domains.messaging import message_routes
 from tchatd.domains.messaging.models import CreateDialog, SendMessage
+from tchatd.domains.messaging.reach import Blocks
 from tchatd.domains.messaging.service import MessagingService
 from tchatd.domains.messaging.state import MessagingState, StateLimits
-from tchatd.domains.messaging.store import DialogStore
+from tchatd.domains.messaging.store import Bots, DialogStore
 from tchatd.journal.applier import Applier
 from tchatd.journal.errors import JournalFull
 from tchatd.journal.flusher import Flusher, FlusherSettings
@@ -142,6 +144,8 @@ class Core:
         settings: FlusherSettings | None = None,
         auto: bool = True,
         seed: int = 1,
+        bots: Bots | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         self.store = MemoryDialogStore() if store is None else store
         self.journal = FakeJournal() if journal is None else journal
@@ -166,6 +170,8 @@ class Core:
             self.hub,
             self.clock,
             self.ids,
+            blocks,
+            bots=bots,
         )
 
     def context(
@@ -215,6 +221,10 @@ class Core:
             "StartTyping": self.service.start_typing,
             "StopTyping": self.service.stop_typing,
             "Sync": self.service.sync,
+            **{
+                operation.command.__name__: operation.handler
+                for operation in message_routes.operations(self.service)
+            },
         }
         handler = handlers[type(command).__name__]
         if self.auto:

@@ -122,7 +122,8 @@ class Entry(Struct, gc=False):
     event: told to `members`, or without them to the actor alone; None: to nobody.
     answer: to who asked. state: of a message that has more than text; else it follows
     from event. changes: None for plain messages and reads, whose actor's cursor is all
-    that moves beside the log.
+    that moves beside the log. Once it is in the store, members are None, and in the
+    tail changes and created, too.
     """
 
     position: int
@@ -158,8 +159,8 @@ class DialogState:
     rights: of each role, by its number (settings.py). pins, deleted, banned: as in
     DialogRow; never changed in place, nor is `members`. messages: what messages are by
     now, by seq: all of which the store is behind, and some that were looked at.
-    marked: who finds it among their dirty dialogs while it is one.
     messages_max, by_number_max: `make_room` looks through them when there are more.
+    marked: who finds it among their dirty dialogs while it is one.
     """
 
     __slots__ = (
@@ -169,8 +170,8 @@ class DialogState:
         "avatar",
         "banned",
         "by_number",
-        "changed_position",
         "by_number_max",
+        "changed_position",
         "created_ms",
         "creator",
         "deleted",
@@ -185,11 +186,11 @@ class DialogState:
         "members",
         "message_count",
         "messages",
-        "name",
         "messages_max",
+        "name",
         "number",
-        "participants",
         "participant_ids",
+        "participants",
         "pins",
         "rights",
         "settings",
@@ -207,8 +208,8 @@ class DialogState:
         self.creator = row.creator
         self.created_ms = row.created_ms
         self.members = BitMap.deserialize(row.members)
-        self.participants = texts_of(row.participants)
         self.participant_ids = row.participants
+        self.participants = texts_of(row.participants)
         self.last_seq = self.flushed_seq = row.last_seq
         self.message_count = row.message_count
         self.active_position = row.active_position
@@ -221,16 +222,16 @@ class DialogState:
         self.banned = _bitmap(row.banned)
         self.is_dropped = row.is_dropped
         self.messages: dict[int, MessageState] = {}
-        self.marked: BitMap | None = None
         self.messages_max = LOADED_MESSAGES_MAX
+        self.marked: BitMap | None = None
         self.last_message: Message | None = None
         self.last_message_seq = 0
         if row.last_message is not None:
             self.last_message_seq = row.last_message.seq
             self.last_message = self.message_of(state_of_row(row.last_message))
         self.by_number: dict[int, Member] = {}
-        self.all_loaded = len(self.members) <= MEMBERS_SHOWN_MAX
         self.by_number_max = LOADED_MEMBERS_MAX
+        self.all_loaded = len(self.members) <= MEMBERS_SHOWN_MAX
         self.tail: list[Entry] = []
         self.unflushed = 0
 
@@ -367,6 +368,15 @@ class DialogState:
             return None
         return self.with_readers(self.shown_message(message))
 
+    def lacks_last_message(self, extra: MemberExtra) -> bool:
+        """Whether the store may have the latest message that the member sees."""
+        return (
+            self.last_message is not None
+            and extra.hides(self.last_message.seq)
+            and self.tail_first_seq > extra.cleared_seq + 1
+            and self.last_message_for(extra) is None
+        )
+
     def view(self, member: Member | None) -> Dialog:
         """As the member sees it; None for one who has read nothing."""
         member = member or _NEWCOMER
@@ -434,6 +444,12 @@ class DialogState:
         if self.is_large and self.flushed_seq:
             self.all_loaded = False  # the store has a row of everybody by now
         self.make_room(flushed_position)
+
+    def lighten(self, entry: Entry) -> None:
+        """Keep of a stored entry what is shown of it."""
+        if self.entry_at(entry.seq) is entry:
+            index = entry.seq - self.tail[0].seq
+            self.tail[index] = structs.replace(entry, changes=None, created=None)
 
     def make_room(self, flushed_position: int) -> None:
         """Forget the older half of the messages and members that the store knows, when
@@ -530,6 +546,14 @@ def _gone(extra: MemberExtra, deleted: BitMap | None) -> BitMap | None:
     return deleted | hidden
 
 
+def _drop_older(things: dict[int, Any], loose: list[int], left: int) -> None:
+    """loose: keys of what may go, the oldest first; `left` of them stay."""
+    drop = loose[:-left]
+    del loose[: len(drop)]
+    for key in drop:
+        del things[key]
+
+
 def role_name(role: int) -> Role:
     return ROLES[role]
 
@@ -540,14 +564,6 @@ def draft_of(extra: MemberExtra) -> Draft | UnsetType:
         return UNSET
     reply_to = UNSET if draft.reply_to_id is None else draft.reply_to_id
     return Draft(draft.text, reply_to, rfc3339(draft.at_ms))
-def _drop_older(things: dict[int, Any], loose: list[int], left: int) -> None:
-    """loose: keys of what may go, the oldest first; `left` of them stay."""
-    drop = loose[:-left]
-    del loose[: len(drop)]
-    for key in drop:
-        del things[key]
-
-
 
 
 def texts_of(ids: bytes) -> tuple[str, ...]:
@@ -558,16 +574,6 @@ def _time(at_ms: int) -> str | UnsetType:
     return rfc3339(at_ms) if at_ms else UNSET
 
 
-def _bitmap(stored: bytes | None) -> BitMap | None:
-    return None if stored is None else BitMap.deserialize(stored)
-
-
-def _ranges(seqs: BitMap | None) -> tuple[tuple[int, int], ...]:
-    found: list[tuple[int, int]] = []
-    for seq in seqs or ():
-        if found and found[-1][1] == seq - 1:
-            found[-1] = found[-1][0], seq
-        else:
 def _size_of(numbers: BitMap | None) -> int:
     """At most, about: 2 bytes a number or a bit for each that there could be."""
     if not numbers:
@@ -582,6 +588,16 @@ def _stored(numbers: BitMap) -> bytes:
     return compact.serialize()
 
 
+def _bitmap(stored: bytes | None) -> BitMap | None:
+    return None if stored is None else BitMap.deserialize(stored)
+
+
+def _ranges(seqs: BitMap | None) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for seq in seqs or ():
+        if found and found[-1][1] == seq - 1:
+            found[-1] = found[-1][0], seq
+        else:
             found.append((seq, seq))
     return tuple(found)
 

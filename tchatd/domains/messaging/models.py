@@ -105,8 +105,9 @@ class Draft(Struct, frozen=True, gc=False, omit_defaults=True):
 class Message(Struct, frozen=True, gc=False):
     """reactions: the first 100 of them; reaction_counts: of all, by emoji.
 
-    A deleted message has no content, reactions, mentions or buttons any more. is_hidden:
-    in a log, of one that the caller has deleted for themselves; nothing else shows it.
+    A deleted message has no content, reactions, mentions or buttons any more.
+    is_hidden: in a log, of one that the caller has deleted for themselves, and of which
+    nothing is said; elsewhere it is left out.
     """
 
     id: str
