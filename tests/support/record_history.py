@@ -164,7 +164,7 @@ class Records:
                 return self.create()
             dialog = self.truth.dialog(self.choose.choice(self.truth.numbers[-4:]))
             [make] = self.choose.choices(kinds, weights)
-            record = make(dialog) if dialog.members else None
+            record: Made = make(dialog) if dialog.members else None
             if record is not None:
                 return record
         return self.create()

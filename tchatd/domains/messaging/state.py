@@ -256,6 +256,13 @@ class MessagingState:
                 dialog.flushed_seq = entry.seq
             if entry.client_id is not None:
                 senders.add((number, entry.actor))
+            # Everybody has been told, and the store has it: a tail that held on to
+            # every membership there was would outweigh the dialog. Who follows the log
+            # may still have the entry itself.
+            entry.members = None
+            if entry.changes is not None or entry.created is not None:
+                dialog.lighten(entry)
+        self._flushed_position = position
         for number, user in senders:
             member = touched[number].by_number[user]
             if len(member.recent) >= 2 * self._limits.client_ids_max:

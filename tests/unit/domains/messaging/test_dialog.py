@@ -187,3 +187,20 @@ def state_row(apply: Applied, seq: int) -> EventRow:
     body = '{"type":"text","content":{"text":"x"}}'
     at_ms = a.AT_MS if state is None else state.at_ms
     return EventRow(1, seq, MESSAGE_NEW, seq, at_ms, seq - 1, 1, bytes(16), body)
+
+
+def test_a_stored_event_in_the_tail_does_not_hold_on_to_who_was_there_then() -> None:
+    apply = Applied()
+    created = apply(a.dialog_of(1, 2))
+    sent = apply(a.message(1, 1))
+    joined = a.add(apply, 1, 1, 3)
+    apply.flush()
+    tail = apply.dialog().tail
+    assert [entry.event for entry in tail] == [
+        *(created.event, sent.event),
+        joined.event,
+    ]
+    assert all(entry.members is None for entry in tail)
+    assert all(entry.changes is None and entry.created is None for entry in tail)
+    assert created.created is not None  # for who follows the log
+    assert joined.changes is not None
