@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from msgspec import structs
 
 from tchatd.domains.messaging.content import (
     TextContent,
 )
 from tchatd.domains.messaging.records import (
+    AddRecord,
+    BanRecord,
+    DeleteRecord,
+    DeliverRecord,
     DialogRecord,
+    DropRecord,
+    EditRecord,
     MessageRecord,
+    OwnRecord,
+    PinRecord,
+    ProfileRecord,
+    ReactRecord,
     ReadRecord,
     Record,
+    RemoveRecord,
+    RestrictRecord,
+    RoleRecord,
+    VoteRecord,
     decode,
     encode,
 )
 
 ID = bytes(range(16))
+BY = (7, 5, 1, ID)
+"""Dialog, time and actor of a record."""
 GOLDEN: list[tuple[Record, str]] = [
     (
         DialogRecord(ID, 5, "group", 1, ID, b"members", b"", "Lunch"),
@@ -36,6 +53,102 @@ GOLDEN: list[tuple[Record, str]] = [
     (
         ReadRecord(7, 5, 1, ID, 9, 4, "m"),
         "9803070501c410000102030405060708090a0b0c0d0e0f0904a16d",
+    ),
+    (
+        DialogRecord(ID, 5, "group", 1, ID, b"m", b"", None, None, b"settings"),
+        "9b01c410000102030405060708090a0b0c0d0e0f05a567726f757001c410000102030405"
+        "060708090a0b0c0d0e0fc4016dc400c0c0c40873657474696e6773",
+    ),
+    (
+        MessageRecord(
+            *(7, 5, 1, ID, "poll", {"question": "?", "options": ["a", "b"]}),
+            *(None, None, (), (), 3),
+            {"sender_id": "s", "sent_at": "at"},
+            [[{"text": "ok", "data": "1"}]],
+        ),
+        "9e02070501c410000102030405060708090a0b0c0d0e0fa4706f6c6c82a8717565737469"
+        "6f6ea13fa76f7074696f6e7392a161a162c0c090900382a973656e6465725f6964a173a7"
+        "73656e745f6174a26174919182a474657874a26f6ba464617461a131",
+    ),
+    (
+        EditRecord(*BY, 9, {"text": "y"}),
+        "9b04070501c410000102030405060708090a0b0c0d0e0f0981a474657874a179909090c0",
+    ),
+    (
+        EditRecord(
+            *BY, 9, {"text": "y"}, ("m",), (2,), (3,), [[{"text": "ok", "data": "1"}]]
+        ),
+        "9b04070501c410000102030405060708090a0b0c0d0e0f0981a474657874a17991a16d91"
+        "029103919182a474657874a26f6ba464617461a131",
+    ),
+    (
+        DeleteRecord(*BY, 9),
+        "9805070501c410000102030405060708090a0b0c0d0e0f0900c0",
+    ),
+    (
+        DeleteRecord(7, 5, 0, bytes(16), 9, 4, "spam"),
+        "9805070500c410000000000000000000000000000000000904a47370616d",
+    ),
+    (
+        ReactRecord(*BY, 9, "👍", True),
+        "9806070501c410000102030405060708090a0b0c0d0e0f09a4f09f918dc3",
+    ),
+    (
+        PinRecord(*BY, 9, False),
+        "9707070501c410000102030405060708090a0b0c0d0e0f09c2",
+    ),
+    (
+        VoteRecord(*BY, 9, (0, 2)),
+        "9808070501c410000102030405060708090a0b0c0d0e0f09920002c2",
+    ),
+    (
+        VoteRecord(*BY, 9, (), True),
+        "9808070501c410000102030405060708090a0b0c0d0e0f0990c3",
+    ),
+    (
+        AddRecord(*BY, b"added", ID, ID, 3),
+        "9909070501c410000102030405060708090a0b0c0d0e0fc4056164646564c41000010203"
+        "0405060708090a0b0c0d0e0fc410000102030405060708090a0b0c0d0e0f03",
+    ),
+    (
+        RemoveRecord(*BY, 2, ID, "left", ID),
+        "990a070501c410000102030405060708090a0b0c0d0e0f02c41000010203040506070809"
+        "0a0b0c0d0e0fa46c656674c410000102030405060708090a0b0c0d0e0f",
+    ),
+    (
+        RoleRecord(*BY, 2, ID, 1, True),
+        "990b070501c410000102030405060708090a0b0c0d0e0f02c41000010203040506070809"
+        "0a0b0c0d0e0f01c3",
+    ),
+    (
+        ProfileRecord(*BY, "Lunch", None, b"settings"),
+        "980c070501c410000102030405060708090a0b0c0d0e0fa54c756e6368c0c40873657474"
+        "696e6773",
+    ),
+    (
+        DropRecord(*BY),
+        "950d070501c410000102030405060708090a0b0c0d0e0f",
+    ),
+    (
+        OwnRecord(*BY, b"extra", 9, 4),
+        "980e070501c410000102030405060708090a0b0c0d0e0fc40565787472610904",
+    ),
+    (
+        OwnRecord(*BY, None),
+        "980e070501c410000102030405060708090a0b0c0d0e0fc00000",
+    ),
+    (
+        DeliverRecord(*BY, 9),
+        "960f070501c410000102030405060708090a0b0c0d0e0f09",
+    ),
+    (
+        RestrictRecord(*BY, 2, ID, 6),
+        "9810070501c410000102030405060708090a0b0c0d0e0f02c41000010203040506070809"
+        "0a0b0c0d0e0f06",
+    ),
+    (
+        BanRecord(*BY, b"banned"),
+        "9611070501c410000102030405060708090a0b0c0d0e0fc40662616e6e6564",
     ),
 ]
 ids = some.binary(min_size=16, max_size=16)
@@ -56,6 +169,37 @@ records = some.one_of(
         some.lists(numbers).map(tuple),
     ),
     some.builds(ReadRecord, numbers, times, numbers, ids, numbers, numbers, words),
+    some.builds(
+        EditRecord,
+        *(numbers, times, numbers, ids, numbers, contents),
+        some.lists(words).map(tuple),
+        *[some.lists(numbers).map(tuple)] * 2,
+        some.none() | some.lists(contents),
+    ),
+    some.builds(
+        DeleteRecord,
+        *(numbers, times, numbers, ids, numbers, numbers),
+        some.none() | words,
+    ),
+    some.builds(
+        VoteRecord,
+        *(numbers, times, numbers, ids, numbers),
+        some.lists(numbers).map(tuple),
+        some.booleans(),
+    ),
+    some.builds(
+        AddRecord,
+        numbers,
+        times,
+        numbers,
+        ids,
+        *[some.binary()] * 3,
+        some.integers(0, 3),
+    ),
+    some.builds(
+        OwnRecord,
+        *(numbers, times, numbers, ids, some.none() | some.binary(), numbers, numbers),
+    ),
 )
 
 
@@ -110,3 +254,28 @@ def test_content_is_the_same_live_and_replayed() -> None:
 def test_what_is_no_record_is_refused(payload: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode(payload)
+
+
+def test_every_record_has_a_tag_and_bytes_that_were_written_first() -> None:
+    tags = {record: record.__struct_config__.tag for record in get_args(Record)}
+    assert sorted(tags.values()) == list(range(1, 18))
+    assert {type(record) for record, _ in GOLDEN} == set(tags)
+
+
+@pytest.mark.parametrize("record", [record for record, _ in GOLDEN])
+def test_a_record_is_read_without_its_later_fields_and_with_later_ones(
+    record: Record,
+) -> None:
+    fields = msgspec.msgpack.decode(encode(record))
+    assert decode(msgspec.msgpack.encode([*fields, "new", {}])) == record
+    config = structs.fields(type(record))
+    least = 1 + sum(field.required for field in config)
+    for size in range(1, len(fields)):
+        payload = msgspec.msgpack.encode(fields[:size])
+        if size < least:
+            with pytest.raises(msgspec.DecodeError):
+                decode(payload)
+        else:
+            short = decode(payload)
+            for field in config[size - 1 :]:
+                assert getattr(short, field.name) == field.default
