@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -11,15 +12,23 @@ from msgspec import UNSET, structs
 
 from tchatd.domains.messaging.models import CreateDialog, ReadMessages, SendMessage
 from tchatd.domains.messaging.store import (
+    ADMIN,
+    GUEST,
     MESSAGE_NEW,
+    OWNER,
     DialogStore,
     EventColumns,
+    EventRow,
     FlushBatch,
+    MemberRow,
     StoreDiverged,
     Wants,
 )
+from tchatd.journal.flusher import batch_of
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.stores.memory.messaging import MemoryDialogStore
 from tests.support.messaging import Core, loading, user_id
+from tests.support.record_history import batches_of, truth_of
 
 USERS = 130
 
@@ -217,3 +226,150 @@ class DialogStoreContract:
             want = await source.ranges(ranges, until)
             assert await store.ranges(ranges, until) == want
         assert await store.ranges([], 10) == ([], [])
+
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_any_records_leave_the_same_rows_in_batches_of_any_size(
+        self, store: DialogStore, seed: int
+    ) -> None:
+        # Given records of every kind, which memory takes in one batch,
+        truth = truth_of(seed)
+        source = MemoryDialogStore()
+        await source.flush(await batch_of(truth.entries, 0))
+        # when they are written in many, each of them twice,
+        await store.position()
+        for batch in await batches_of(truth, seed):
+            await store.flush(batch)
+            await store.flush(batch)
+        # then every row is the same.
+        wants = Wants(numbers=set(source.dialogs), members=set(source.members))
+        found = await store.load(wants)
+        dialogs = {row.number: row for row in found.dialogs}
+        members = {(m.dialog_number, m.user_number): m for m in found.members}
+        log = {number: await store.events(number, 0, 999, 999) for number in dialogs}
+        assert (dialogs, members, log) == (source.dialogs, source.members, source.log)
+
+    async def test_messages_of_a_thread(self, store: DialogStore) -> None:
+        source = await rich(store)
+        threads = {
+            (row.dialog_number, row.thread_seq)
+            for log in source.log.values()
+            for row in log
+            if row.thread_seq
+        }
+        assert len(threads) > 5
+        for number, thread_seq in [*threads, (1, 0), (99_999, 2)]:
+            for seq, limit in ((999, 50), (999, 1), (20, 2), (1, 9)):
+                args = (number, thread_seq, seq, limit)
+                want = await source.thread_before(*args) if thread_seq else []
+                assert await store.thread_before(*args) == want
+
+    async def test_rows_of_members_asked_for_by_user(self, store: DialogStore) -> None:
+        source = await rich(store)
+        for number in [*source.dialogs, 99_999]:
+            for users in ([], [3], list(range(1, 140))):
+                found = await store.members_of(number, users)
+                want = await source.members_of(number, users)
+                assert sorted(found, key=by_user) == sorted(want, key=by_user)
+
+    async def test_members_by_role_but_who_has_left(self, store: DialogStore) -> None:
+        source = await rich(store)
+        total = 0
+        for number in [*source.dialogs, 99_999]:
+            for roles in ([OWNER], [OWNER, ADMIN], [GUEST], []):
+                found = await store.in_role(number, roles)
+                assert found == await source.in_role(number, roles)
+                total += len(found)
+        assert total > 10
+
+    async def test_what_has_expired_and_is_not_deleted(
+        self, store: DialogStore
+    ) -> None:
+        source = await rich(store)
+        times = sorted(
+            row.expires_ms
+            for log in source.log.values()
+            for row in log
+            if row.expires_ms
+        )
+        assert len(times) > 5
+        for now_ms in (0, times[0] - 1, times[0], times[3], times[-1]):
+            for limit in (1, 3, 999):
+                found = await store.expired(now_ms, limit)
+                want = await source.expired(now_ms, 999)
+                assert set(found) <= set(want)
+                assert len(found) == min(limit, len(want))
+
+    async def test_what_became_of_dialogs_and_members_since(
+        self, store: DialogStore
+    ) -> None:
+        source = await rich(store)
+        positions = (0, 20, 100, 180, 249, 250, 251)
+        for user, after, until in product((1, 2, 3, 129), positions, positions):
+            args: dict[str, Any] = {
+                "after_position": after,
+                "until_position": until,
+                "from_number": 0,
+                "also": [],
+                "limit": 50,
+                "count_max": 60,
+            }
+            want = await source.changed(user, **args)
+            assert await store.changed(user, **args) == want
+
+    async def test_who_has_left_or_whose_dialog_was_dropped_lists_it_no_more(
+        self, store: DialogStore
+    ) -> None:
+        source = await rich(store)
+        gone = 0
+        for user in range(1, 8):
+            args: dict[str, Any] = {"type": None, "without": [], "before": None}
+            found, total = await store.listed(user, **args, offset=0, limit=99)
+            assert (found, total) == await source.listed(
+                user, **args, offset=0, limit=99
+            )
+            for row in source.dialogs.values():
+                is_listed = any(one.dialog.number == row.number for one in found)
+                assert is_listed == (user in BitMap.deserialize(row.members))
+                gone += not is_listed and (row.number, user) in source.members
+        assert gone > 3
+
+    async def test_messages_and_whole_memberships_are_loaded(
+        self, store: DialogStore
+    ) -> None:
+        source = await rich(store)
+        keys = {
+            (n, seq) for n, log in source.log.items() for seq in range(len(log) + 2)
+        }
+        found = await store.load(Wants(messages=keys))
+        assert sorted(found.messages, key=by_place) == [
+            row
+            for number in sorted(source.log)
+            for row in source.log[number]
+            if row.kind == MESSAGE_NEW
+        ]
+        numbers = set(source.dialogs)
+        found = await store.load(Wants(whole=numbers | {99_999}))
+        assert found.whole >= numbers
+        for number, row in source.dialogs.items():
+            users = {m.user_number for m in found.members if m.dialog_number == number}
+            assert users >= set(BitMap.deserialize(row.members))
+        for member in found.members:
+            assert source.members[member.dialog_number, member.user_number] == member
+
+
+async def rich(store: DialogStore) -> MemoryDialogStore:
+    """`store` has records of every kind now, and so has the one that is answered."""
+    truth, source = truth_of(17), MemoryDialogStore()
+    await store.position()
+    for batch in await batches_of(truth, 17):
+        await store.flush(batch)
+        await source.flush(batch)
+    return source
+
+
+def by_user(row: MemberRow) -> int:
+    return row.user_number
+
+
+def by_place(row: EventRow) -> tuple[int, int]:
+    return row.dialog_number, row.seq

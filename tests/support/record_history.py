@@ -179,8 +179,7 @@ class Records:
             *users, type=type, settings=settings and settings_bytes(settings)
         )
         id = self.choose.randbytes(16)
-        record = structs.replace(record, at_ms=self.at_ms, dialog_id=id)
-        return record
+        return structs.replace(record, at_ms=self.at_ms, dialog_id=id)
 
     def somebody(self, dialog: DialogState) -> int:
         active = [n for n in dialog.members if n <= ACTIVE]
@@ -633,3 +632,22 @@ def _without_bytes(row: Any) -> dict[str, Any]:
         if fields[name] is not None:
             fields[name] = list(BitMap.deserialize(fields[name]))
     return fields
+
+
+def truth_of(seed: int, count: int = 250) -> Truth:
+    """Of so many records at random."""
+    truth = Truth()
+    records = Records(truth, random.Random(seed))
+    for _ in range(count):
+        truth.take(records.next())
+    return truth
+
+
+async def batches_of(truth: Truth, seed: int) -> list[FlushBatch]:
+    """All of it in batches of any size."""
+    choose, batches, start = random.Random(seed), [], 0
+    while start < len(truth.entries):
+        end = start + choose.choice((1, 2, 5, 30, 100))
+        batches.append(await batch_of(truth.entries[start:end], start))
+        start = batches[-1].position
+    return batches

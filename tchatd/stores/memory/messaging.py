@@ -132,7 +132,7 @@ class MemoryDialogStore:
             if len(people) <= MEMBERS_SHOWN_MAX:
                 keys.update((dialog.number, user) for user in people)
         members = [self.members[key] for key in sorted(keys) if key in self.members]
-        for number in wants.whole:
+        for number in wants.whole & self.dialogs.keys():
             people = BitMap.deserialize(self.dialogs[number].members)
             members += [self.members[number, user] for user in people]
         sent = [self._sent[key] for key in wants.sent if key in self._sent]
@@ -249,7 +249,7 @@ class MemoryDialogStore:
         self, number: int, thread_seq: int, seq: int, limit: int
     ) -> list[EventRow]:
         log = reversed(self.log.get(number, [])[: max(0, seq - 1)])
-        return [row for row in log if row.thread_seq == thread_seq][:limit]
+        return [row for row in log if row.thread_seq == thread_seq > 0][:limit]
 
     async def members_of(self, number: int, users: Sequence[int]) -> list[MemberRow]:
         keys = [(number, user) for user in users]
