@@ -1,4 +1,4 @@
-"""Owns what is built beside the messaging core: invites, scheduled messages, …"""
+"""Owns what is built beside the messaging core: invites, names, schedules, shops."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from tchatd.app.jobs import Alarm
 from tchatd.domains.messaging import beside_routes
 from tchatd.domains.messaging.access import DialogAccess
+from tchatd.domains.messaging.business import Businesses
+from tchatd.domains.messaging.business_replies import BusinessReplies
 from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
 from tchatd.domains.messaging.public_names import PublicNames
@@ -23,10 +25,13 @@ from tchatd.kernel.clock import Clock
 from tchatd.kernel.crypto import KeyedHash
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Operation
+from tchatd.stores.postgres.business import PostgresBusinessStore
 from tchatd.stores.postgres.invites import PostgresInviteStore
 from tchatd.stores.postgres.pool import Pool
 from tchatd.stores.postgres.public_names import PostgresNameStore
 from tchatd.stores.postgres.scheduling import PostgresScheduleStore
+
+FOLLOW_IDLE_S = 600.0
 
 
 class Beside:
@@ -55,6 +60,20 @@ class Beside:
         self.public_names = PublicNames(
             self.joining, PostgresNameStore(pool), dialogs, log, clock
         )
+        business_store = PostgresBusinessStore(pool)
+        self.businesses = Businesses(
+            self.joining, access, state, business_store, log, directory, clock
+        )
+        self.replies = BusinessReplies(
+            self.businesses,
+            self.joining,
+            state,
+            business_store,
+            log,
+            directory,
+            send,
+            clock,
+        )
         schedule_store = PostgresScheduleStore(pool)
         self.scheduling = Scheduling(
             self.joining, schedule_store, log, hub, send, clock, ids
@@ -63,7 +82,11 @@ class Beside:
         self.scheduling.wake = sending.wake
         self.vanishing = Vanishing(state, log, dialogs, clock)
         vanishing = Alarm("vanishing messages", self.vanishing.vanish_due, clock)
-        self.alarms = [sending, vanishing]
+        replying = Alarm("business replies", self.replies.reply_due, clock)
+        self.replies.wake = replying.wake
+        following = Alarm("business agents", self.replies.follow, clock, FOLLOW_IDLE_S)
+        self.businesses.follow = following.wake
+        self.alarms = [sending, vanishing, replying, following]
 
     @property
     def prunes(self) -> Mapping[str, Callable[[], Awaitable[int]]]:
@@ -82,4 +105,5 @@ class Beside:
             *beside_routes.invite_operations(self.invites, self.joining),
             *beside_routes.name_operations(self.public_names),
             *beside_routes.scheduling_operations(self.scheduling),
+            *beside_routes.business_operations(self.businesses),
         ]

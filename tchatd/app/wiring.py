@@ -221,6 +221,8 @@ class Core:
             send=self.messaging.send_message,
             invite_key=self.keys.lookup_hash("invites"),
         )
+        self.flusher.feeds.append(self.beside.replies)
+        self.messaging.open_business = self.beside.businesses.open
         self.state = state
         self.search = Search(
             settings,

@@ -9,12 +9,15 @@ from typing import Any
 import trio
 
 from tchatd.domains.messaging.access import DialogAccess
+from tchatd.domains.messaging.business import Businesses
+from tchatd.domains.messaging.business_replies import BusinessReplies
 from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
 from tchatd.domains.messaging.models import Dialog
 from tchatd.domains.messaging.public_names import PublicNames
 from tchatd.domains.messaging.scheduling import Scheduling
 from tchatd.kernel.crypto import KeyedHash
+from tchatd.stores.memory.business import MemoryBusinessStore
 from tchatd.stores.memory.invites import MemoryInviteStore
 from tchatd.stores.memory.public_names import MemoryNameStore
 from tchatd.stores.memory.scheduling import MemoryScheduleStore
@@ -28,6 +31,7 @@ class Stores:
         self.invites = MemoryInviteStore()
         self.scheduled = MemoryScheduleStore()
         self.names = MemoryNameStore()
+        self.business = MemoryBusinessStore()
 
 
 class Around:
@@ -70,6 +74,27 @@ class Around:
             core.clock,
             core.ids,
         )
+        self.businesses = Businesses(
+            self.joining,
+            self.access,
+            core.state,
+            stores.business,
+            core.applier,
+            self.directory,
+            core.clock,
+        )
+        core.service.open_business = self.businesses.open
+        self.replies = BusinessReplies(
+            self.businesses,
+            self.joining,
+            core.state,
+            stores.business,
+            core.applier,
+            self.directory,
+            core.service.send_message,
+            core.clock,
+        )
+        core.flusher.feeds.append(self.replies)
 
     async def ask(self, user: int, handler: Any, command: Any) -> Any:
         """What a handler answers to the user, durably."""

@@ -8,10 +8,10 @@ changed, and how a crash in between is found and set right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class InviteRow(Struct, frozen=True, gc=False):
@@ -235,74 +235,108 @@ class ScheduleStore(Protocol):
 
 
 class BusinessRow(Struct, frozen=True, gc=False):
-    """profile: JSON. version: goes up with each change."""
+    """profile: JSON. version: goes up with each change; agents_version: the version
+    that changed who its agents are."""
 
     user_number: int
     user_id: UUID
     version: int
+    agents_version: int
     profile: str
 
 
 class BusinessDialogRow(Struct, frozen=True, gc=False):
+    """greeted_seq: of the message that began the conversation, 0 before the first.
+    closed_seq: of the event that closed it; 0 while it is open. away_ms: of the latest
+    message that was answered by an away reply."""
+
     dialog_number: int
     business: int
     customer: int
-    agents_version: int
+    agents_version: int = 0
     greeted_seq: int = 0
+    closed_seq: int = 0
     away_ms: int = 0
 
 
+REOPEN: Final = 1
+GREETING: Final = 2
+AWAY: Final = 3
+
+
 class ReplyRow(Struct, frozen=True, gc=False):
-    """A reply that was decided. kind: greeting or away. at_ms: of the message that it
-    answers."""
+    """What was decided to be done about a message. at_ms: of the message."""
 
     dialog_number: int
     seq: int
-    kind: str
+    kind: int
     at_ms: int
 
 
 class BusinessStore(Protocol):
-    """Replying: decide (`reply`), record, `replied`. A crash in between leaves the
-    decision, which is carried out at the next start with the same client_id."""
+    """Replying: decide (`react`), record, `replied`. A crash in between leaves the
+    decision, which is carried out later with the same client_id. A message may be
+    reacted to again: what was decided about it is decided again, and nothing else.
+    """
 
     async def business(self, user_number: int) -> BusinessRow | None: ...
 
-    async def put_business(
-        self, user_number: int, user_id: UUID, profile: str
-    ) -> BusinessRow: ...
-
-    async def business_dialog(self, dialog_number: int) -> BusinessDialogRow | None: ...
+    async def put_business(self, row: BusinessRow) -> bool:
+        """False: its version is not the next after the one that is there."""
+        ...
 
     async def open_business_dialog(self, row: BusinessDialogRow) -> None:
         """Nothing happens if it is there."""
         ...
 
-    async def reply(
-        self,
-        dialog_number: int,
-        seq: int,
-        at_ms: int,
-        *,
-        greets: bool,
-        greets_again: bool,
-        away_after_ms: int | None,
-    ) -> list[ReplyRow]:
-        """Decide what the business answers to a message, and keep it to be sent.
+    async def business_dialog(self, dialog_number: int) -> BusinessDialogRow | None: ...
 
-        greets: if nothing was greeted yet, or in any case with `greets_again`.
-        away_after_ms: an away reply, unless the last was later; None for none.
+    async def close_conversation(self, dialog_number: int, seq: int) -> None:
+        """seq: of the event that closed it; 0: it is open again."""
+        ...
+
+    async def react(
+        self, row: ReplyRow, *, greets: bool, away_gap_ms: int | None
+    ) -> tuple[BusinessDialogRow, list[ReplyRow]] | None:
+        """Decide what is done about a customer's message, and keep it to be done.
+
+        row: its dialog, seq and time. greets: the business has a greeting, which a
+        conversation begins with. away_gap_ms: nobody is there, which is said at most so
+        often; None: somebody is. Answers the dialog's row from then on; None: there is
+        no such dialog.
         """
         ...
 
     async def replies(self, limit: int) -> list[ReplyRow]:
-        """Decided and not known to be sent, the oldest first."""
+        """Decided and not known to be done, the oldest first."""
         ...
 
-    async def replied(self, row: ReplyRow) -> None: ...
+    async def replied(self, row: ReplyRow) -> None:
+        """It is done, or will never be."""
+        ...
 
-    async def behind(self, limit: int) -> list[tuple[BusinessDialogRow, BusinessRow]]:
-        """Dialogs whose members do not follow their business's agents yet."""
+    async def behind(self, limit: int) -> list[BusinessDialogRow]:
+        """Dialogs that do not follow their business's agents yet."""
         ...
 
     async def caught_up(self, dialog_number: int, agents_version: int) -> None: ...
+
+
+def decide(
+    dialog: BusinessDialogRow, row: ReplyRow, *, greets: bool, away_gap_ms: int | None
+) -> tuple[BusinessDialogRow, list[ReplyRow]]:
+    """The rule of `BusinessStore.react`, for its transaction."""
+    kinds = []
+    reopens = 0 < dialog.closed_seq < row.seq
+    if reopens:
+        kinds.append(REOPEN)
+    if not dialog.greeted_seq or reopens or dialog.greeted_seq == row.seq:
+        dialog = structs.replace(dialog, greeted_seq=row.seq, closed_seq=0)
+        if greets:
+            kinds.append(GREETING)
+    if away_gap_ms is not None and (
+        row.at_ms >= dialog.away_ms + away_gap_ms or row.at_ms == dialog.away_ms
+    ):
+        dialog = structs.replace(dialog, away_ms=row.at_ms)
+        kinds.append(AWAY)
+    return dialog, [structs.replace(row, kind=kind) for kind in kinds]

@@ -1,18 +1,23 @@
-"""Owns how what is beside the journal is offered: invites, scheduled messages, …"""
+"""Owns how invites, public names, scheduled messages and businesses are offered."""
 
 from __future__ import annotations
 
+from tchatd.domains.messaging import business as of_business
 from tchatd.domains.messaging import invites as of_invites
 from tchatd.domains.messaging import joining as of_joining
 from tchatd.domains.messaging import public_names as of_names
 from tchatd.domains.messaging import scheduling as of_scheduling
+from tchatd.domains.messaging.business import Businesses
 from tchatd.domains.messaging.errors import (
     Banned,
+    BusinessNotFound,
     ChannelNotFound,
     DialogFull,
     DialogNotFound,
     InvalidContent,
+    InvalidParticipants,
     InviteNotFound,
+    MemberNotFound,
     NameReserved,
     NameTaken,
     NotAllowed,
@@ -242,5 +247,77 @@ def scheduling_operations(service: Scheduling) -> list[Operation]:
             verb="DELETE",
             path="/scheduled/{id}",
             errors=(Invalid, ScheduledNotFound, Unavailable),
+        ),
+    ]
+
+
+def business_operations(service: Businesses) -> list[Operation]:
+    return [
+        Operation(
+            name="business.get",
+            summary="The caller's profile as a business",
+            tag=_TAG,
+            command=of_business.GetOwnBusiness,
+            result=of_business.Business,
+            handler=service.get,
+            verb="GET",
+            path="/business",
+            errors=(BusinessNotFound, Unavailable),
+        ),
+        Operation(
+            name="business.put",
+            summary="Become a business, or change all of its profile",
+            tag=_TAG,
+            command=of_business.PutBusiness,
+            result=of_business.Business,
+            handler=service.put,
+            verb="PUT",
+            path="/business",
+            limits=(_WRITES,),
+            errors=(Invalid, InvalidParticipants, Unavailable),
+        ),
+        Operation(
+            name="business.see",
+            summary="What customers see of a business",
+            tag=_TAG,
+            command=of_business.GetBusiness,
+            result=of_business.PublicBusiness,
+            handler=service.get_public,
+            verb="GET",
+            path="/businesses/{user_id}",
+            errors=(Invalid, BusinessNotFound, Unavailable),
+        ),
+        Operation(
+            name="business.quick_replies",
+            summary="Texts that agents have at hand in this dialog",
+            tag=_TAG,
+            command=of_business.ListQuickReplies,
+            result=of_business.QuickReplies,
+            handler=service.quick_replies,
+            verb="GET",
+            path="/dialogs/{dialog_id}/quick-replies",
+            errors=_SEEN,
+        ),
+        Operation(
+            name="business.assign",
+            summary="Say who answers in this dialog",
+            tag=_TAG,
+            command=of_business.Assign,
+            result=Dialog,
+            handler=service.assign,
+            verb="PUT",
+            path="/dialogs/{dialog_id}/assignee",
+            errors=(*_SEEN, MemberNotFound, DialogFull),
+        ),
+        Operation(
+            name="business.conversation",
+            summary="Close the conversation with a customer, or open it again",
+            tag=_TAG,
+            command=of_business.SetConversation,
+            result=Dialog,
+            handler=service.set_conversation,
+            verb="PUT",
+            path="/dialogs/{dialog_id}/conversation",
+            errors=(*_SEEN, DialogFull),
         ),
     ]

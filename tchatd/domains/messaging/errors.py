@@ -135,11 +135,6 @@ class TooManyScheduled(DomainError):
     title = "So many messages are scheduled already"
 
 
-class NotABusiness(DomainError):
-    code, kind = "not-a-business", ErrorKind.UNPROCESSABLE
-    title = "The user is no business"
-
-
 class NotTheSender(DomainError):
     code, kind = "not-the-sender", ErrorKind.FORBIDDEN
     title = "Only who sent the message can do this"
@@ -198,3 +193,7 @@ class NoThreadHere(DomainError):
 class OnlyBots(DomainError):
     code, kind = "only-bots", ErrorKind.FORBIDDEN
     title = "Only bots send buttons"
+
+
+class BusinessNotFound(NotFound):
+    code, title = "business-not-found", "No such business"

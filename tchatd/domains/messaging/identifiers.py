@@ -75,6 +75,15 @@ def keyed_dialog_id(creator: bytes, idempotency_id: bytes) -> bytes:
     return _version_8(b"tchatd dialog by key\0" + creator + idempotency_id)
 
 
+def business_dialog_id(business: bytes, customer: bytes, generation: int) -> bytes:
+    """The 16-byte id of a customer's dialog with a business, whoever asks first.
+
+    generation: how many before it were deleted for everyone.
+    """
+    text = b"tchatd dialog of business\0" + business + customer
+    return _version_8(text + generation.to_bytes(2, "big"))
+
+
 def _version_8(text: bytes) -> bytes:
     return UUID(bytes=_stamped(sha256(text).digest()[:16])).bytes
 

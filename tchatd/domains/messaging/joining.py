@@ -30,9 +30,9 @@ from tchatd.domains.messaging.models import (
     Done,
     IdText,
 )
-from tchatd.domains.messaging.records import AddRecord
+from tchatd.domains.messaging.records import AddRecord, ProfileRecord
 from tchatd.domains.messaging.rules import check_joining, check_room
-from tchatd.domains.messaging.settings import ADD
+from tchatd.domains.messaging.settings import ADD, DialogSettings, settings_bytes
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     ADMIN,
@@ -319,4 +319,20 @@ def add_record(
         b"".join(ids[number] for number in added[:MEMBERS_SHOWN_MAX]),
         b"".join(shown_ids[number] for number in shown),
         role,
+    )
+
+
+def set_record(
+    dialog: DialogState, actor: Caller, now_ms: int, settings: DialogSettings
+) -> ProfileRecord:
+    """The dialog as it is, but for how it is set. Raises DialogFull."""
+    check_room(dialog)
+    return ProfileRecord(
+        dialog.number,
+        max(now_ms, dialog.active_ms),
+        actor.user_number,
+        actor.user_id.bytes,
+        dialog.name,
+        dialog.avatar,
+        settings_bytes(settings),
     )

@@ -25,7 +25,12 @@ from tchatd.domains.messaging.errors import (
     NameTaken,
     NotAllowed,
 )
-from tchatd.domains.messaging.joining import JoinAnswer, Joining, check_entry
+from tchatd.domains.messaging.joining import (
+    JoinAnswer,
+    Joining,
+    check_entry,
+    set_record,
+)
 from tchatd.domains.messaging.models import (
     MESSAGES_PAGE_MAX,
     DialogType,
@@ -33,10 +38,8 @@ from tchatd.domains.messaging.models import (
     Message,
     MessagePage,
 )
-from tchatd.domains.messaging.records import ProfileRecord
 from tchatd.domains.messaging.rows import message_of
-from tchatd.domains.messaging.rules import check_room
-from tchatd.domains.messaging.settings import SET_PROFILE, settings_bytes
+from tchatd.domains.messaging.settings import SET_PROFILE
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
     TYPES,
@@ -44,7 +47,7 @@ from tchatd.domains.messaging.store import (
     DialogStore,
 )
 from tchatd.kernel.clock import Clock
-from tchatd.kernel.routing import Caller, Context
+from tchatd.kernel.routing import Context
 
 HELD_BACK_S: Final = 86_400
 UNSETTLED_S: Final = 60
@@ -190,7 +193,8 @@ class PublicNames:
             view = dialog.view(dialog.member(context.user.user_number))
             await self._log.durable(dialog.changed_position)
             return view
-        record = renamed(dialog, context.user, self._clock.now_ms(), name)
+        settings = structs.replace(dialog.settings, public_name=public_name)
+        record = set_record(dialog, context.user, self._clock.now_ms(), settings)
         answer = self._log.submit(record, context.connection)
         await self._log.durable(self._log.applied_position)
         return answer.result()
@@ -289,22 +293,3 @@ class PublicNames:
 
     def _unsettled_ms(self) -> int:
         return self._clock.now_ms() - 1_000 * UNSETTLED_S
-
-
-def renamed(
-    dialog: DialogState, actor: Caller, now_ms: int, name: str | None
-) -> ProfileRecord:
-    """The dialog as it is, but for its public name."""
-    check_room(dialog)
-    settings = structs.replace(
-        dialog.settings, public_name=UNSET if name is None else name
-    )
-    return ProfileRecord(
-        dialog.number,
-        max(now_ms, dialog.active_ms),
-        actor.user_number,
-        actor.user_id.bytes,
-        dialog.name,
-        dialog.avatar,
-        settings_bytes(settings),
-    )

@@ -42,6 +42,8 @@ TRIES_MAX: Final = 100
 """Of a message that is put off (slow mode, rates) until it is given up."""
 FAILED_KEPT_S: Final = 30 * 86_400
 BATCH_MAX: Final = 100
+AWAITED_MAX: Final = 3
+"""A handler that waits may answer with something to wait for, but not for ever."""
 _PRUNE_MAX: Final = 1_000
 _NOBODY: Final = UUID(int=0)
 
@@ -258,12 +260,9 @@ class Scheduling:
         caller = Caller(row.author_id, row.author, _NOBODY)
         context = Context(f"scheduled-{row.id}", "", caller)
         try:
-            answer = self._send(context, command)
-            if hasattr(type(answer), "__await__"):
-                answer = await answer
+            return await sent_by(self._send, context, command)
         except DomainError as error:
             return error
-        return answer
 
     async def _refused(self, row: ScheduledRow, error: DomainError) -> None:
         """A store that is away is waited for, however long; who writes too fast is
@@ -283,6 +282,16 @@ class Scheduling:
     async def prune(self) -> int:
         before_ms = self._clock.now_ms() - 1_000 * FAILED_KEPT_S
         return await self._store.prune_failed(before_ms, _PRUNE_MAX)
+
+
+async def sent_by(send: MessageToSend, context: Context, command: SendMessage) -> Any:
+    """What `message.send` answers: the message, or a Deferred of it."""
+    answer = send(context, command)
+    for _ in range(AWAITED_MAX):
+        if not hasattr(type(answer), "__await__"):
+            break
+        answer = await answer
+    return answer
 
 
 def _planned(command: Planned) -> Planned:

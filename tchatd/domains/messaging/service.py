@@ -9,7 +9,7 @@ again stands a `Deferred`, so that answers keep the journal's order.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -63,6 +63,12 @@ from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Context, Reply
 
+OpenBusiness = Callable[
+    [Context, Sequence[UUID], Mapping[UUID, int]], Awaitable[Any | None]
+]
+"""A customer's dialog with a business (business.py); None: it is not with one."""
+
+
 class MessagingService:
     """Handlers of every messaging operation; those that only read are delegated."""
 
@@ -105,6 +111,7 @@ class MessagingService:
         self.list_messages = reading.list_messages
         self.list_events = reading.list_events
         self.sync = Syncing(state, log, store, reading).sync
+        self.open_business: OpenBusiness | None = None
 
     # Creating a dialog
 
@@ -116,6 +123,10 @@ class MessagingService:
         numbers = {**found, caller.user_id: caller.user_number}
         rules.check_known(people, numbers)
         settings = rules.settings_at_first(command)
+        if command.type == "business" and self.open_business is not None:
+            opened = await self.open_business(context, people, numbers)
+            if opened is not None:
+                return opened
         is_new_for_sure = False
         if command.type == "user":
             id = user_dialog_id(people[0].bytes, people[1].bytes)

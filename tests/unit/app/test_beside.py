@@ -27,6 +27,12 @@ POST /dialogs/{dialog_id}/scheduled
 GET /dialogs/{dialog_id}/scheduled
 PUT /scheduled/{id}
 DELETE /scheduled/{id}
+GET /business
+PUT /business
+GET /businesses/{user_id}
+GET /dialogs/{dialog_id}/quick-replies
+PUT /dialogs/{dialog_id}/assignee
+PUT /dialogs/{dialog_id}/conversation
 """
 
 
@@ -45,7 +51,18 @@ async def test_every_route_is_offered(tmp_path: Path) -> None:
 
 async def test_what_is_scheduled_wakes_who_sends_it(tmp_path: Path) -> None:
     beside = core(tmp_path).beside
-    assert beside.scheduling.wake == beside.alarms[0].wake
+    sending, _, replying, following = beside.alarms
+    assert beside.scheduling.wake == sending.wake
+    assert beside.replies.wake == replying.wake
+    assert beside.businesses.follow == following.wake
+
+
+async def test_replies_follow_the_log_and_customers_open_dialogs(
+    tmp_path: Path,
+) -> None:
+    made = core(tmp_path)
+    assert made.beside.replies in made.flusher.feeds
+    assert made.messaging.open_business == made.beside.businesses.open
 
 
 async def test_everything_that_grows_is_pruned(tmp_path: Path) -> None:

@@ -74,29 +74,32 @@ CREATE INDEX scheduled_messages_failed ON scheduled_messages (due_ms)
     WHERE failed IS NOT NULL;
 CREATE INDEX scheduled_messages_author ON scheduled_messages (author, send_at_ms);
 
--- profile: JSON. version: of its agents; a dialog follows when its agents_version does.
+-- profile: JSON. version: of all of it; agents_version: the version that changed who its
+-- agents are. A dialog follows when its own agents_version is behind.
 CREATE TABLE businesses (
-    user_number integer PRIMARY KEY,
-    user_id     uuid    NOT NULL,
-    version     integer NOT NULL,
-    profile     text    NOT NULL
+    user_number    integer PRIMARY KEY,
+    user_id        uuid    NOT NULL,
+    version        integer NOT NULL,
+    agents_version integer NOT NULL,
+    profile        text    NOT NULL
 );
 CREATE TABLE business_dialogs (
     dialog_number  bigint  PRIMARY KEY,
     business       integer NOT NULL,
     customer       integer NOT NULL,
-    agents_version integer NOT NULL,
-    greeted_seq    integer NOT NULL DEFAULT 0,  -- of the message that was greeted
+    agents_version integer NOT NULL DEFAULT 0,
+    greeted_seq    integer NOT NULL DEFAULT 0,  -- of the message that began the conversation
     closed_seq     integer NOT NULL DEFAULT 0,  -- of the event that closed it; 0: open
     away_ms        bigint  NOT NULL DEFAULT 0   -- of the message that was answered so
 );
 CREATE INDEX business_dialogs_behind ON business_dialogs (business, agents_version);
 
--- Replies that were decided and may not have been sent.
+-- What was decided to be done about a message, and may not have been done.
+-- kind: 1 reopen the conversation, 2 greet, 3 say that nobody is there.
 CREATE TABLE business_replies (
     dialog_number bigint   NOT NULL,
-    seq           integer  NOT NULL,             -- of the message that it answers
-    kind          text     NOT NULL,
-    at_ms         bigint   NOT NULL,             -- of that message
+    seq           integer  NOT NULL,  -- of the message
+    kind          smallint NOT NULL,
+    at_ms         bigint   NOT NULL,  -- of the message
     PRIMARY KEY (dialog_number, seq, kind)
 );

@@ -1,0 +1,142 @@
+"""Owns the rows of businesses, of their dialogs and of their replies in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import structs
+
+from tchatd.domains.messaging.beside import (
+    BusinessDialogRow,
+    BusinessRow,
+    ReplyRow,
+    decide,
+)
+from tchatd.stores.postgres.pool import Pool
+
+# Statements are put together of this module's own column names, never of values.
+# ruff: noqa: S608
+
+_BUSINESS: Final = "user_number, user_id, version, agents_version, profile"
+_DIALOG: Final = (
+    "dialog_number, business, customer, agents_version, greeted_seq, closed_seq,"
+    " away_ms"
+)
+_REPLY: Final = "dialog_number, seq, kind, at_ms"
+assert tuple(_BUSINESS.split(", ")) == BusinessRow.__struct_fields__
+assert tuple(_DIALOG.split(", ")) == BusinessDialogRow.__struct_fields__
+assert tuple(_REPLY.split(", ")) == ReplyRow.__struct_fields__
+
+_PUT_FIRST = f"""
+INSERT INTO businesses ({_BUSINESS}) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+"""
+_PUT = """
+UPDATE businesses SET version = %s, agents_version = %s, profile = %s
+WHERE user_number = %s AND version = %s
+"""
+_OPEN = f"""
+INSERT INTO business_dialogs ({_DIALOG}) VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+"""
+_DECIDED = """
+UPDATE business_dialogs SET greeted_seq = %s, closed_seq = %s, away_ms = %s
+WHERE dialog_number = %s
+"""
+_KEEP = f"""
+INSERT INTO business_replies ({_REPLY}) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+_BEHIND = f"""
+SELECT {", ".join(f"d.{name}" for name in BusinessDialogRow.__struct_fields__)}
+FROM businesses b JOIN business_dialogs d
+    ON d.business = b.user_number AND d.agents_version < b.agents_version
+ORDER BY d.dialog_number LIMIT %s
+"""
+_CAUGHT_UP = """
+UPDATE business_dialogs SET agents_version = greatest(agents_version, %s)
+WHERE dialog_number = %s
+"""
+
+
+class PostgresBusinessStore:
+    """See the port, `tchatd.domains.messaging.beside.BusinessStore`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def business(self, user_number: int) -> BusinessRow | None:
+        query = f"SELECT {_BUSINESS} FROM businesses WHERE user_number = %s"
+        row = await self._pool.fetch_one(query, (user_number,))
+        return None if row is None else BusinessRow(*row)
+
+    async def put_business(self, row: BusinessRow) -> bool:
+        if row.version == 1:
+            return await self._pool.execute(_PUT_FIRST, structs.astuple(row)) == 1
+        values = (
+            row.version,
+            row.agents_version,
+            row.profile,
+            row.user_number,
+            row.version - 1,
+        )
+        return await self._pool.execute(_PUT, values) == 1
+
+    async def open_business_dialog(self, row: BusinessDialogRow) -> None:
+        await self._pool.execute(_OPEN, structs.astuple(row))
+
+    async def business_dialog(self, dialog_number: int) -> BusinessDialogRow | None:
+        query = f"SELECT {_DIALOG} FROM business_dialogs WHERE dialog_number = %s"
+        row = await self._pool.fetch_one(query, (dialog_number,))
+        return None if row is None else BusinessDialogRow(*row)
+
+    async def close_conversation(self, dialog_number: int, seq: int) -> None:
+        query = "UPDATE business_dialogs SET closed_seq = %s WHERE dialog_number = %s"
+        await self._pool.execute(query, (seq, dialog_number))
+
+    async def react(
+        self, row: ReplyRow, *, greets: bool, away_gap_ms: int | None
+    ) -> tuple[BusinessDialogRow, list[ReplyRow]] | None:
+        query = (
+            f"SELECT {_DIALOG} FROM business_dialogs WHERE dialog_number = %s"
+            " FOR UPDATE"
+        )
+        async with self._pool.transaction() as connection:
+            found = await connection.fetch_one(query, (row.dialog_number,))
+            if found is None:
+                return None
+            before = BusinessDialogRow(*found)
+            after, rows = decide(before, row, greets=greets, away_gap_ms=away_gap_ms)
+            if after != before:
+                await connection.execute(
+                    _DECIDED,
+                    (
+                        after.greeted_seq,
+                        after.closed_seq,
+                        after.away_ms,
+                        after.dialog_number,
+                    ),
+                )
+            for reply in rows:
+                await connection.execute(_KEEP, structs.astuple(reply))
+        return after, rows
+
+    async def replies(self, limit: int) -> list[ReplyRow]:
+        query = (
+            f"SELECT {_REPLY} FROM business_replies"
+            " ORDER BY at_ms, dialog_number, seq, kind LIMIT %s"
+        )
+        return [ReplyRow(*row) for row in await self._pool.fetch(query, (limit,))]
+
+    async def replied(self, row: ReplyRow) -> None:
+        query = (
+            "DELETE FROM business_replies"
+            " WHERE dialog_number = %s AND seq = %s AND kind = %s"
+        )
+        await self._pool.execute(query, (row.dialog_number, row.seq, row.kind))
+
+    async def behind(self, limit: int) -> list[BusinessDialogRow]:
+        rows = await self._pool.fetch(_BEHIND, (limit,))
+        return [BusinessDialogRow(*row) for row in rows]
+
+    async def caught_up(self, dialog_number: int, agents_version: int) -> None:
+        await self._pool.execute(_CAUGHT_UP, (agents_version, dialog_number))
