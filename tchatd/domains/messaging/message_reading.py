@@ -128,9 +128,7 @@ class MessageReading:
                     return self._log.hold(page, dialog.changed_position)
         return self._list_messages_later(user, command)
 
-    async def _list_messages_later(
-        self, user: int, command: ListMessages
-    ) -> MessagePage:
+    async def _list_messages_later(self, user: int, command: ListMessages) -> Any:
         dialog = await self._access.open(user, command.dialog_id)
         number, limit = dialog.number, command.limit
         with self._log.pinned(number):
@@ -149,8 +147,7 @@ class MessageReading:
             page = _page(dialog, user, found, limit)
         if command.after is not UNSET:
             page.messages.reverse()
-        await self._log.durable(dialog.changed_position)
-        return page
+        return self._log.hold(page, dialog.changed_position)
 
     async def before(
         self, dialog: DialogState, seq: int, limit: int, hidden: Hidden | None
@@ -382,7 +379,7 @@ def _page(
     limit: int,
 ) -> MessagePage:
     messages = [_shown(dialog, user, item) for item in found[:limit]]
-    return MessagePage(messages, len(found) > limit)
+    return MessagePage(messages, len(found) > limit, dialog.last_seq)
 
 
 def _shown(dialog: DialogState, user: int, item: Message | MessageState) -> Message:

@@ -226,10 +226,12 @@ class ListMessages(Struct, frozen=True, kw_only=True):
 
 
 class MessagePage(Struct, frozen=True):
-    """Newest first. has_more: there are more on the side that was asked for."""
+    """Newest first. has_more: there are more on the side that was asked for. last_seq:
+    of the dialog; the messages are as of this event."""
 
     messages: list[Message]
     has_more: bool
+    last_seq: int
 
 
 class ReadMessages(Struct, frozen=True):
@@ -241,13 +243,13 @@ class ReadMessages(Struct, frozen=True):
 class ReadState(Struct, frozen=True, gc=False):
     """Where the caller's cursor is now; it only moves forward.
 
-    seq: of the event that it was, if it was one; absent when it was read before.
+    last_seq: of the dialog; after a reading that was an event it is that event's.
     """
 
     dialog_id: str
     read_seq: int
     unread_count: int
-    seq: int | UnsetType = UNSET
+    last_seq: int
 
 
 class ListEvents(Struct, frozen=True, kw_only=True):

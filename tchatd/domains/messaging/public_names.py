@@ -241,8 +241,9 @@ class PublicNames:
             )
             found += [message_of(row, dialog.id, dialog.pins) for row in rows]
         page = [dialog.shown_message(message) for message in found[:limit]]
+        last_seq = dialog.last_seq
         await self._log.durable(dialog.changed_position)
-        return MessagePage(page, len(found) > limit)
+        return MessagePage(page, len(found) > limit, last_seq)
 
     async def join(self, context: Context, command: JoinChannel) -> Any:
         """As joining by an invite (invites.py)."""

@@ -351,7 +351,8 @@ class MessagingService:
         caller = context.user
         member = dialog.by_number[caller.user_number]
         if seq <= member.read_seq:
-            now = ReadState(dialog.id, member.read_seq, dialog.unread(member))
+            unread = dialog.unread(member)
+            now = ReadState(dialog.id, member.read_seq, unread, dialog.last_seq)
             return self._log.hold(now, dialog.changed_position)
         rules.check_room(dialog)
         record = ReadRecord(

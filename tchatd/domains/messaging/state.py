@@ -420,7 +420,8 @@ class MessagingState:
         rows: tuple[MemberRow, ...] = ()
         if member.mentions is not None:  # maybe of deleted messages only
             rows = (member.row(dialog.number, record.reader),)
-        if unread:  # no device can count them that lacks some of the messages
+        if unread or record.read_seq < dialog.last_message_seq:
+            # No device can count that lacks some of the messages.
             alone = BitMap((record.reader,))
             told = ((alone, dialog.own_state(member)),)
             changes = Changes(members=rows, told=told)
@@ -441,7 +442,7 @@ class MessagingState:
             None,
             event,
             dialog.members if seq else None,
-            ReadState(dialog.id, record.read_seq, unread, seq or UNSET),
+            ReadState(dialog.id, record.read_seq, unread, dialog.last_seq),
             (),
             member.role,
             None,
