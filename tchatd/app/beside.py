@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from tchatd.app.jobs import Alarm
+from tchatd.app.settings import Messaging
 from tchatd.domains.messaging import beside_routes
 from tchatd.domains.messaging.access import DialogAccess
 from tchatd.domains.messaging.business import Businesses
@@ -50,15 +51,36 @@ class Beside:
         *,
         send: MessageToSend,
         invite_key: KeyedHash,
+        settings: Messaging,
     ) -> None:
         access = DialogAccess(state, log)
         invite_store = PostgresInviteStore(pool)
         self.joining = Joining(
-            state, log, access, dialogs, invite_store, directory, hub, clock
+            state,
+            log,
+            access,
+            dialogs,
+            invite_store,
+            directory,
+            hub,
+            clock,
+            settings.join_requests_max,
         )
-        self.invites = Invites(self.joining, invite_store, invite_key, clock, ids)
+        self.invites = Invites(
+            self.joining,
+            invite_store,
+            invite_key,
+            clock,
+            ids,
+            invites_max=settings.invites_max,
+        )
         self.public_names = PublicNames(
-            self.joining, PostgresNameStore(pool), dialogs, log, clock
+            self.joining,
+            PostgresNameStore(pool),
+            dialogs,
+            log,
+            clock,
+            settings.public_name_held_s,
         )
         business_store = PostgresBusinessStore(pool)
         self.businesses = Businesses(
@@ -73,10 +95,19 @@ class Beside:
             directory,
             send,
             clock,
+            settings.away_reply_s,
         )
         schedule_store = PostgresScheduleStore(pool)
         self.scheduling = Scheduling(
-            self.joining, schedule_store, log, hub, send, clock, ids
+            self.joining,
+            schedule_store,
+            log,
+            hub,
+            send,
+            clock,
+            ids,
+            settings.scheduled_max,
+            settings.scheduled_ahead_s,
         )
         sending = Alarm("scheduled messages", self.scheduling.send_due, clock)
         self.scheduling.wake = sending.wake

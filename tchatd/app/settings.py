@@ -137,6 +137,12 @@ class Messaging(Section, frozen=True):
     flush_records_max: Count
     flush_interval_s: Annotated[float, Meta(ge=0, le=60)]
     flush_retry_s_max: Seconds
+    invites_max: Count
+    join_requests_max: Count
+    public_name_held_s: Seconds
+    scheduled_max: Annotated[int, Meta(ge=1, le=1_000)]
+    scheduled_ahead_s: Annotated[float, Meta(ge=0, le=86_400)]
+    away_reply_s: Seconds
 
 
 class Search(Section, frozen=True):

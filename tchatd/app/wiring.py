@@ -220,6 +220,7 @@ class Core:
             self.ids,
             send=self.messaging.send_message,
             invite_key=self.keys.lookup_hash("invites"),
+            settings=of,
         )
         self.flusher.feeds.append(self.beside.replies)
         self.messaging.open_business = self.beside.businesses.open

@@ -32,8 +32,6 @@ from tchatd.kernel.errors import DomainError, Invalid
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Context
 
-INVITES_MAX: Final = 100
-"""Of one dialog that have not expired."""
 USES_MAX: Final = 100_000
 CLAIM_S: Final = 60
 """Who has not joined so long after taking a use is not going to."""
@@ -116,13 +114,16 @@ class Invites:
         clock: Clock,
         ids: Ids,
         random: Callable[[int], bytes] = os.urandom,
+        invites_max: int = 100,
     ) -> None:
+        """invites_max: of one dialog that have not expired."""
         self._joining = joining
         self._store = store
         self._key = key
         self._clock = clock
         self._ids = ids
         self._random = random
+        self._invites_max = invites_max
 
     # For who may invite
 
@@ -150,8 +151,8 @@ class Invites:
             command.title,
         )
         id = dialog.id
-        if not await self._store.create(row, now_ms, INVITES_MAX):
-            raise TooManyInvites(f"A dialog has at most {INVITES_MAX} invites.")
+        if not await self._store.create(row, now_ms, self._invites_max):
+            raise TooManyInvites(f"A dialog has at most {self._invites_max} invites.")
         return self._shown(row, id)
 
     async def list(self, context: Context, command: ListInvites) -> InviteList:

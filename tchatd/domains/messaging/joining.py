@@ -48,8 +48,6 @@ from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.routing import Caller, Context, Reply
 
-REQUESTS_MAX: Final = 1_000
-"""People who may wait to be let into one dialog."""
 REQUESTS_PAGE_MAX: Final = 100
 
 
@@ -113,7 +111,9 @@ class Joining:
         directory: UserDirectory,
         hub: Hub,
         clock: Clock,
+        requests_max: int = 1_000,
     ) -> None:
+        """requests_max: people who may wait to be let into one dialog."""
         self._state = state
         self._log = log
         self._access = access
@@ -122,6 +122,7 @@ class Joining:
         self._directory = directory
         self._hub = hub
         self._clock = clock
+        self._requests_max = requests_max
 
     async def open(self, number: int) -> DialogState | None:
         """The dialog, whoever asks, until the next await; None if it was dropped."""
@@ -206,7 +207,7 @@ class Joining:
         row = JoinRequestRow(
             number, caller.user_number, caller.user_id, now_ms, code_hash
         )
-        is_new = await self._invites.request(row, now_ms, REQUESTS_MAX)
+        is_new = await self._invites.request(row, now_ms, self._requests_max)
         if is_new is None:
             invite = None
             if code_hash is not None:

@@ -33,9 +33,8 @@ from tchatd.kernel.errors import DomainError, ErrorKind, Invalid
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Caller, Context
 
-AHEAD_S_MIN: Final = 10
 AHEAD_S_MAX: Final = 366 * 86_400
-PER_USER_MAX: Final = 100
+LISTED_MAX: Final = 1_000
 LEASE_S: Final = 60
 """A claimed row that is still there after so long was left by a crash."""
 TRIES_MAX: Final = 100
@@ -63,7 +62,7 @@ class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ScheduleMessage(Planned, frozen=True, kw_only=True):
-    """send_at: from 10 seconds to a year from now."""
+    """send_at: from some seconds (10 by default) to a year from now."""
 
     dialog_id: IdText
     send_at: SendAt
@@ -142,7 +141,10 @@ class Scheduling:
         send: MessageToSend,
         clock: Clock,
         ids: Ids,
+        per_user_max: int = 100,
+        ahead_s_min: float = 10,
     ) -> None:
+        """per_user_max: waiting ones and failed ones of one author."""
         self._joining = joining
         self._store = store
         self._log = log
@@ -150,6 +152,8 @@ class Scheduling:
         self._send = send
         self._clock = clock
         self._ids = ids
+        self._per_user_max = per_user_max
+        self._ahead_ms_min = round(1_000 * ahead_s_min)
         self.wake: Callable[[], None] = lambda: None
 
     # For the author
@@ -169,14 +173,14 @@ class Scheduling:
             send_at_ms,
             _encode(_planned(command)).decode(),
         )
-        if not await self._store.schedule(row, PER_USER_MAX):
-            raise TooManyScheduled(f"At most {PER_USER_MAX} messages are scheduled.")
+        if not await self._store.schedule(row, self._per_user_max):
+            raise TooManyScheduled(f"At most {self._per_user_max} are scheduled.")
         self.wake()
         return _scheduled(row)
 
     async def list(self, context: Context, command: ListScheduled) -> ScheduledList:
         """Also of a dialog that the caller has left: they are theirs to cancel."""
-        rows = await self._store.scheduled_of(context.user.user_number, PER_USER_MAX)
+        rows = await self._store.scheduled_of(context.user.user_number, LISTED_MAX)
         id = command.dialog_id.lower()
         return ScheduledList([_scheduled(r) for r in rows if str(r.dialog_id) == id])
 
@@ -214,10 +218,8 @@ class Scheduling:
     def _time_of(self, send_at: datetime) -> int:
         at_ms = round(send_at.timestamp() * 1_000)
         ahead_ms = at_ms - self._clock.now_ms()
-        if not 1_000 * AHEAD_S_MIN <= ahead_ms <= 1_000 * AHEAD_S_MAX:
-            raise Invalid(
-                fields={"send_at": "is not between 10 seconds and a year from now"}
-            )
+        if not self._ahead_ms_min <= ahead_ms <= 1_000 * AHEAD_S_MAX:
+            raise Invalid(fields={"send_at": "is too near, or over a year away"})
         return at_ms
 
     # In the background

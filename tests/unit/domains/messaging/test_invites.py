@@ -307,7 +307,7 @@ async def test_expired_ones_are_forgotten_after_a_while(site: Around) -> None:
 async def test_a_dialog_has_only_so_many(
     site: Around, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchatd.domains.messaging.invites.INVITES_MAX", 2)
+    monkeypatch.setattr(site.invites, "_invites_max", 2)
     group = await site.group(1, 2)
     codes = {(await invite(site, group.id)).code for _ in range(2)}
     assert len(codes) == 2

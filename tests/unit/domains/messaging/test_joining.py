@@ -157,7 +157,7 @@ async def test_a_request_stays_when_letting_in_fails(site: Around) -> None:
 
 
 async def test_only_so_many_wait(site: Around, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tchatd.domains.messaging.joining.REQUESTS_MAX", 2)
+    monkeypatch.setattr(site.joining, "_requests_max", 2)
     dialog = found(site, (await site.group(1, 2)).id)
     await ask(site, 8, dialog)
     await ask(site, 9, dialog)

@@ -16,7 +16,6 @@ from tchatd.domains.messaging.models import ListMessages
 from tchatd.domains.messaging.records import RemoveRecord
 from tchatd.domains.messaging.scheduling import (
     AHEAD_S_MAX,
-    AHEAD_S_MIN,
     LEASE_S,
     TRIES_MAX,
     CancelScheduled,
@@ -124,14 +123,14 @@ async def test_everything_of_a_message_goes_along(site: Around) -> None:
     assert page.messages[0].mentions == (str(user_id(2)),)
 
 
-@pytest.mark.parametrize("seconds", [-1, AHEAD_S_MIN - 0.001, AHEAD_S_MAX + 0.001])
+@pytest.mark.parametrize("seconds", [-1, 10 - 0.001, AHEAD_S_MAX + 0.001])
 async def test_a_time_too_near_or_too_far_is_refused(
     site: Around, seconds: float
 ) -> None:
     dialog = await site.core.do(1, with_user(2))
     with pytest.raises(Invalid):
         await plan(site, dialog.id, s=seconds)
-    for edge in (AHEAD_S_MIN, AHEAD_S_MAX):
+    for edge in (10, AHEAD_S_MAX):
         await plan(site, dialog.id, s=edge)
 
 
@@ -210,7 +209,7 @@ async def test_what_is_being_sent_can_not_be_taken_back(site: Around) -> None:
 async def test_an_author_has_only_so_many(
     site: Around, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchatd.domains.messaging.scheduling.PER_USER_MAX", 2)
+    monkeypatch.setattr(site.scheduling, "_per_user_max", 2)
     dialog = await site.core.do(1, with_user(2))
     for _ in range(2):
         await plan(site, dialog.id)
