@@ -443,6 +443,9 @@ class DialogState:
                 del tail[:drop]
         if self.is_large and self.flushed_seq:
             self.all_loaded = False  # the store has a row of everybody by now
+        if not self.unflushed:
+            # Thousands who joined had to stay until they were stored; not any longer.
+            self.by_number_max = LOADED_MEMBERS_MAX
         self.make_room(flushed_position)
 
     def lighten(self, entry: Entry) -> None:

@@ -34,6 +34,7 @@ from tchatd.domains.messaging.member_models import (
     until_ms,
 )
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX
+from tchatd.domains.messaging.reach import Blocks, check_addable
 from tchatd.domains.messaging.records import (
     AddRecord,
     DropRecord,
@@ -79,12 +80,14 @@ class Membership:
         store: DialogStore,
         access: DialogAccess,
         directory: UserDirectory,
+        blocks: Blocks,
         clock: Clock,
     ) -> None:
         self._log = log
         self._store = store
         self._access = access
         self._directory = directory
+        self._blocks = blocks
         self._clock = clock
 
     # Adding
@@ -98,12 +101,14 @@ class Membership:
         caller = context.user
         role = ROLES.index(command.role)
         dialog = await self._access.open(caller.user_number, command.dialog_id)
-        number = dialog.number
+        number, here = dialog.number, dialog.members
         _check_may_add(dialog, dialog.by_number[caller.user_number], role)
         found = await self._directory.numbers_of(command.user_ids)
         rules.check_known(list(dict.fromkeys(command.user_ids)), found)
         ids = {user: id for id, user in found.items()}
         wanted = BitMap(ids)
+        new = {id: user for id, user in found.items() if user not in here}
+        await check_addable(self._blocks, caller.user_number, new, "user_ids")
         for _ in range(_TRIES):
             dialog = await self._access.open_number(caller.user_number, number)
             _check_may_add(dialog, dialog.by_number[caller.user_number], role)

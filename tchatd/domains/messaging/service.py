@@ -100,7 +100,9 @@ class MessagingService:
         )
         self.start_typing = self.typing.start_typing
         self.stop_typing = self.typing.stop_typing
-        self.membership = Membership(log, store, self._access, directory, clock)
+        self.membership = Membership(
+            log, store, self._access, directory, self._blocks, clock
+        )
         self.roster = Roster(log, store, self._access, directory)
         self.bans = Bans(log, self._access, directory, self.membership, clock)
         self.own = Own(log, self._access, clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -209,6 +209,29 @@ async def test_who_comes_back_keeps_the_names_of_what_they_sent() -> None:
         assert again.id == first.id
         view = await core.do(2, GetDialog(dialog.id))
         assert (view.unread_count, view.role) == (0, "member")
+
+
+class ShyUsers:
+    """Nobody may add user 3."""
+
+    def is_blocked(self, by: int, user: int) -> bool:
+        return False
+
+    async def load(self, numbers: Sequence[int]) -> None:
+        return
+
+    async def not_addable(self, adder: int, numbers: Sequence[int]) -> list[int]:
+        return [number for number in numbers if number == 3]
+
+
+async def test_who_does_not_want_to_be_added_is_not_and_nobody_with_them() -> None:
+    core = Core(blocks=ShyUsers())
+    async with loading(core):
+        dialog = await core.do(1, group_of([2]))
+        with pytest.raises(errors.NotAllowed) as refused:
+            await core.do(1, add(dialog, 3, 4))
+        assert refused.value.fields == {"user_ids": str(user_id(3))}
+        assert (await core.do(1, add(dialog, 4))).count == 1
 
 
 async def test_in_a_full_journal_nothing_changes(core: Core) -> None:

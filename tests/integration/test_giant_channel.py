@@ -1,0 +1,187 @@
+"""A channel of 200,000: joining, posting and leaving cost what they are, not what the
+channel is; and a member who does nothing costs a bit."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trio
+
+from tchatd.domains.messaging import member_models as m
+from tchatd.domains.messaging.errors import TooManyMembers
+from tchatd.domains.messaging.models import (
+    CHANNEL_MEMBERS_MAX,
+    CreateDialog,
+    Dialog,
+    GetDialog,
+    ReadMessages,
+)
+from tchatd.domains.messaging.state import StateLimits
+from tchatd.domains.messaging.store import FlushBatch, Found, Wants
+from tchatd.kernel.bitmaps import BitMap
+from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.messaging import Core, loading, shape, text, user_id
+
+pytestmark = pytest.mark.slow
+
+SIZE = CHANNEL_MEMBERS_MAX
+STEP = m.ADDED_MAX
+BYTES_A_MEMBERSHIP_MAX = 4
+
+
+class CountingStore(MemoryDialogStore):
+    """How many rows each flush wrote, and how many members were loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int, int]] = []
+        self.loaded = 0
+
+    async def flush(self, batch: FlushBatch) -> None:
+        await super().flush(batch)
+        self.rows.append(
+            (len(batch.events.seq), len(batch.members) + len(batch.cursors))
+        )
+
+    async def load(self, wants: Wants) -> Found:
+        self.loaded += len(wants.members)
+        return await super().load(wants)
+
+
+async def flushed(core: Core) -> None:
+    core.journal.sync()
+    await core.flusher.flush()
+    core.journal.kept[: core.journal.trimmed] = [b""] * core.journal.trimmed
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def channel(core: Core, size: int) -> Dialog:
+    dialog: Dialog = await core.do(
+        1, CreateDialog(type="channel", name="News", participants=[user_id(2)])
+    )
+    for first in range(3, size + 1, STEP):
+        people = [user_id(n) for n in range(first, min(first + STEP, size + 1))]
+        command = m.AddMembers(dialog_id=dialog.id, user_ids=people)
+        answer = await core.do(1, command)
+        assert (answer.count, len(answer.user_ids)) == (
+            len(people),
+            min(100, len(people)),
+        )
+        await flushed(core)
+    return dialog
+
+
+def held_bytes(thing: object, seen: set[int]) -> int:
+    """Of everything that can be reached from it, but classes and functions."""
+    if id(thing) in seen or isinstance(thing, type) or callable(thing):
+        return 0
+    seen.add(id(thing))
+    size = sys.getsizeof(thing)
+    if isinstance(thing, BitMap):
+        return size + len(thing.serialize())
+    if isinstance(thing, str | bytes | int | float | None):
+        return size
+    return size + sum(held_bytes(other, seen) for other in _parts(thing))
+
+
+def _parts(thing: Any) -> list[Any]:
+    """Structs are not tracked by the collector, so it cannot be asked for theirs."""
+    if hasattr(thing, "__struct_fields__"):
+        return [getattr(thing, name) for name in thing.__struct_fields__]
+    if hasattr(thing, "__slots__"):
+        return [getattr(thing, name) for name in thing.__slots__]
+    if isinstance(thing, dict):
+        return [*thing.keys(), *thing.values()]
+    if isinstance(thing, list | tuple | set | frozenset):
+        return list(thing)
+    return gc.get_referents(thing)
+
+
+async def test_a_channel_of_200_000() -> None:
+    store = CountingStore()
+    core = Core(store, users=SIZE + 5, limits=StateLimits(dialogs_max=10))
+    async with loading(core):
+        dialog = await channel(core, SIZE)
+        with pytest.raises(TooManyMembers):
+            await core.do(
+                1, m.AddMembers(dialog_id=dialog.id, user_ids=[user_id(SIZE + 1)])
+            )
+        assert max(members for _, members in store.rows) <= 5_000
+
+        state = core.state.find(dialog.id)
+        assert state is not None
+        assert len(state.members) == SIZE
+        assert len(state.by_number) <= 2 * STEP
+        for _ in range(100):
+            await core.do(1, text(dialog.id, "news"))
+        await flushed(core)
+        held = held_bytes(state, set())
+        assert held <= BYTES_A_MEMBERSHIP_MAX * SIZE, held / SIZE
+
+        # A post is one row, and its author's cursor; nobody is loaded for it.
+        store.rows.clear()
+        loaded = store.loaded
+        post = await core.do(1, text(dialog.id, "post"))
+        await flushed(core)
+        assert store.rows == [(1, 1)]
+        assert store.loaded == loaded
+        members, event, _ = core.hub.told[-1]
+        assert (len(members), event.message.id) == (SIZE, post.id)
+
+        # So is reading one; whoever reads is known only until that is stored.
+        for reader in range(100_000, 100_000 + 3_000):
+            await core.do(reader, ReadMessages(UUID(post.id)))
+            if reader % 500 == 0:
+                await flushed(core)
+        await flushed(core)
+        assert len(state.by_number) <= 2 * STEP
+
+        # Leaving, being removed, coming back, at any place in it.
+        for user in (2, 50, 100_000, SIZE):
+            await core.do(
+                user, m.RemoveMember(dialog_id=dialog.id, user_id=user_id(user))
+            )
+            await flushed(core)
+        view = await core.do(1, GetDialog(dialog.id))
+        shown = [n for n in range(1, 103) if n not in (2, 50)]
+        assert view.participants == tuple(str(user_id(n)) for n in shown)
+        assert view.member_count == SIZE - 4
+        people = [user_id(n) for n in (2, 50, 100_000, SIZE)]
+        back = m.AddMembers(dialog_id=dialog.id, user_ids=people)
+        assert (await core.do(1, back)).count == 4
+        await flushed(core)
+        view = await core.do(100_000, GetDialog(dialog.id))
+        assert (view.member_count, view.unread_count, view.role) == (SIZE, 0, "member")
+        page = await core.do(1, m.ListMembers(dialog_id=dialog.id, role="owner"))
+        assert [member.user_id for member in page.members] == [str(user_id(1))]
+
+        # And after a restart it is as it was.
+        again = await core.restart(users=SIZE + 5)
+        async with loading(again):
+            seen = await again.do(100_000, GetDialog(dialog.id))
+            assert shape(seen) == shape(view)
+
+
+async def test_joins_that_the_store_has_not_seen_are_replayed() -> None:
+    """Many at once, so that no batch of the replay loads or writes too much."""
+    core = Core(users=30_005)
+    async with loading(core):
+        dialog = await core.do(
+            1, CreateDialog(type="channel", name="News", participants=[user_id(2)])
+        )
+        for first in range(3, 30_003, STEP):
+            people = [user_id(n) for n in range(first, first + STEP)]
+            await core.do(1, m.AddMembers(dialog_id=dialog.id, user_ids=people))
+        store = CountingStore()
+        again = await core.restart(store=store, users=30_005)
+        assert max(members for _, members in store.rows) <= 5_000
+        async with loading(again):
+            view = await again.do(30_002, GetDialog(dialog.id))
+            assert (view.member_count, view.last_seq) == (30_002, 31)
+            kept = again.state.find(dialog.id)
+            assert kept is not None
+            assert len(kept.by_number) <= 2 * STEP

@@ -1,0 +1,274 @@
+"""Who may do what: each role, action and type of dialog, through the service itself.
+
+The table is written out here a second time, from what docs/http.md tells client
+authors, so that it is not the code that says what is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+
+from tchatd.domains.messaging import member_models as m
+from tchatd.domains.messaging import message_commands as c
+from tchatd.domains.messaging.errors import SlowMode
+from tchatd.domains.messaging.models import (
+    CreateDialog,
+    Dialog,
+    Message,
+    SendMessage,
+    StartTyping,
+)
+from tchatd.domains.messaging.settings import DialogSettings
+from tchatd.kernel.errors import DomainError, ErrorKind
+from tests.support.messaging import Core, loading, text, user_id
+
+OWNER, ACTOR, VICTIM, STRANGER = 1, 2, 3, 4
+SOON: Final = datetime(2027, 2, 1, tzinfo=UTC)
+
+TABLE: Final = """
+              user    group                     channel                   business
+              member  owner admin member guest  owner admin member guest  owner admin member guest
+write         yes     yes   yes   yes    yes    yes   yes   -      -      yes   yes   yes    yes
+type          yes     yes   yes   yes    yes    yes   yes   -      -      yes   yes   yes    yes
+edit          yes     yes   yes   yes    yes    yes   yes   yes    yes    yes   yes   yes    yes
+react         yes     yes   yes   yes    yes    yes   yes   yes    -      yes   yes   yes    yes
+pin           yes     yes   yes   yes    -      yes   yes   -      -      yes   yes   yes    -
+delete_any    -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+see_members   yes     yes   yes   yes    -      yes   yes   -      -      yes   yes   yes    yes
+add           -       yes   yes   yes    -      yes   yes   -      -      yes   yes   -      -
+add_admin     -       yes   yes   -      -      yes   -     -      -      yes   yes   -      -
+add_owner     -       -     -     -      -      -     -     -      -      -     -     -      -
+remove        -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+remove_owner  -       -     -     -      -      -     -     -      -      -     -     -      -
+ban           -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+ban_stranger  -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+end_ban       -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+list_bans     -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+promote       -       yes   yes   -      -      yes   -     -      -      yes   yes   -      -
+demote_owner  -       -     -     -      -      -     -     -      -      -     -     -      -
+hand_over     -       yes   -     -      -      yes   -     -      -      yes   -     -      -
+silence       -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+silence_owner -       -     -     -      -      -     -     -      -      -     -     -      -
+rename        -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+configure     yes     yes   yes   -      -      yes   yes   -      -      yes   yes   -      -
+drop          yes     yes   -     -      -      yes   -     -      -      yes   -     -      -
+leave         -       yes   yes   yes    yes    yes   yes   yes    yes    yes   yes   yes    yes
+keep          yes     yes   yes   yes    yes    yes   yes   yes    yes    yes   yes   yes    yes
+"""  # noqa: E501  # a table
+
+
+def allowed() -> dict[tuple[str, str, str], bool]:
+    """(action, type, role) -> whether."""
+    head, roles, *lines = TABLE.strip("\n").splitlines()
+    types, columns = head.split(), roles.split()
+    of_column = [
+        (types[0] if index == 0 else types[1 + (index - 1) // 4], role)
+        for index, role in enumerate(columns)
+    ]
+    return {
+        (action, *of_column[index]): cell == "yes"
+        for action, *cells in (line.split() for line in lines)
+        for index, cell in enumerate(cells)
+    }
+
+
+ALLOWED: Final = allowed()
+
+
+class Scene:
+    """A dialog of an owner, the actor in some role, and a guest; in each a message."""
+
+    def __init__(self, core: Core, dialog: Dialog, mine: UUID, theirs: UUID) -> None:
+        self.core = core
+        self.dialog = dialog
+        self.mine = mine
+        self.theirs = theirs
+
+    def change(self, user: int, **fields: Any) -> m.ChangeMember:
+        return m.ChangeMember(dialog_id=self.dialog.id, user_id=user_id(user), **fields)
+
+    def add(self, role: Any) -> m.AddMembers:
+        return m.AddMembers(
+            dialog_id=self.dialog.id, user_ids=[user_id(STRANGER)], role=role
+        )
+
+    def remove(self, user: int, *, ban: bool = False) -> m.RemoveMember:
+        return m.RemoveMember(dialog_id=self.dialog.id, user_id=user_id(user), ban=ban)
+
+    def command(self, action: str) -> Any:
+        id = self.dialog.id
+        commands: dict[str, Callable[[], Any]] = {
+            "write": lambda: text(id),
+            "type": lambda: StartTyping(id),
+            "edit": lambda: c.EditMessage(message_id=self.mine, content={"text": "b"}),
+            "react": lambda: c.React(
+                message_id=self.theirs, emoji="\N{THUMBS UP SIGN}"
+            ),
+            "pin": lambda: c.PinMessage(self.theirs),
+            "delete_any": lambda: c.DeleteMessage(message_id=self.theirs),
+            "see_members": lambda: m.ListMembers(dialog_id=id),
+            "add": lambda: self.add("member"),
+            "add_admin": lambda: self.add("admin"),
+            "add_owner": lambda: self.add("owner"),
+            "remove": lambda: self.remove(VICTIM),
+            "remove_owner": lambda: self.remove(OWNER),
+            "ban": lambda: self.remove(VICTIM, ban=True),
+            "ban_stranger": lambda: m.BanUser(id, user_id(STRANGER)),
+            "end_ban": lambda: m.EndBan(id, user_id(STRANGER)),
+            "list_bans": lambda: m.ListBans(dialog_id=id),
+            "promote": lambda: self.change(VICTIM, role="member"),
+            "demote_owner": lambda: self.change(OWNER, role="member"),
+            "hand_over": lambda: self.change(VICTIM, role="owner"),
+            "silence": lambda: self.change(VICTIM, silenced_until=SOON),
+            "silence_owner": lambda: self.change(OWNER, silenced_until=SOON),
+            "rename": lambda: m.ChangeDialog(dialog_id=id, name="x"),
+            "configure": lambda: m.ChangeDialog(
+                dialog_id=id, settings=m.SettingsChange(vanish_after_s=60)
+            ),
+            "drop": lambda: m.DropDialog(id),
+            "leave": lambda: self.remove(ACTOR),
+            "keep": lambda: m.ChangeOwn(dialog_id=id, is_pinned=True),
+        }
+        return commands[action]()
+
+
+async def scene(core: Core, type: str, role: str, **settings: Any) -> Scene:
+    people = [user_id(ACTOR)] if type == "user" else []
+    dialog = await core.do(
+        OWNER,
+        CreateDialog(
+            type=type,  # type: ignore[arg-type]  # one of them
+            name="x",
+            participants=people,
+        ),
+    )
+    if type != "user":
+        for user, first in ((ACTOR, "member"), (VICTIM, "guest")):
+            await core.do(
+                OWNER,
+                m.AddMembers(
+                    dialog_id=dialog.id,
+                    user_ids=[user_id(user)],
+                    role=first,  # type: ignore[arg-type]
+                ),
+            )
+    made = Scene(core, dialog, UUID(int=0), UUID(int=0))
+    theirs = await core.do(OWNER, text(dialog.id))
+    mine = theirs
+    if type != "user":
+        # As an admin, so that they have a message in a channel, too.
+        await core.do(OWNER, made.change(ACTOR, role="admin"))
+        mine = await core.do(ACTOR, text(dialog.id))
+        await core.do(OWNER, made.change(ACTOR, role=role, hands_over=False))
+    else:
+        mine = await core.do(ACTOR, text(dialog.id))
+    if settings:
+        change = m.SettingsChange(**settings)
+        await core.do(OWNER, m.ChangeDialog(dialog_id=dialog.id, settings=change))
+    return Scene(core, dialog, UUID(mine.id), UUID(theirs.id))
+
+
+async def is_refused(core: Core, command: Any) -> bool:
+    try:
+        await core.do(ACTOR, command)
+    except DomainError as error:
+        return error.kind in (ErrorKind.FORBIDDEN, ErrorKind.INVALID)
+    return False
+
+
+@pytest.mark.parametrize(("action", "type", "role"), ALLOWED)
+async def test_a_role_may_what_the_table_says(
+    action: str, type: str, role: str
+) -> None:
+    core = Core(users=10)
+    async with loading(core):
+        made = await scene(core, type, role)
+        at = core.journal.next_position
+        refused = await is_refused(core, made.command(action))
+        assert refused != ALLOWED[action, type, role]
+        if refused:
+            assert core.journal.next_position == at
+
+
+LEASTS = ("owner", "admin", "member", "guest")
+MOVED = {
+    "who_may_write": ("write", "type"),
+    "who_may_add": ("add",),
+    "who_may_pin": ("pin",),
+}
+OTHERS = ("write", "react", "pin", "add", "rename", "list_bans")
+MOVES = list(product(("group", "channel", "business"), LEASTS, MOVED, LEASTS))
+
+
+@pytest.mark.parametrize(("type", "role", "setting", "least"), MOVES)
+async def test_settings_move_one_right_and_no_other(
+    type: str, role: str, setting: str, least: str
+) -> None:
+    core = Core(users=10)
+    async with loading(core):
+        made = await scene(core, type, role, **{setting: least})
+        may = LEASTS.index(role) <= LEASTS.index(least)
+        for action in MOVED[setting]:
+            refused = await is_refused(core, made.command(action))
+            assert refused != may
+        for action in {*OTHERS} - {*MOVED[setting]}:
+            refused = await is_refused(core, made.command(action))
+            assert refused != ALLOWED[action, type, role]
+
+
+@pytest.mark.parametrize("setting", MOVED)
+async def test_in_a_dialog_of_two_nothing_is_moved(setting: str) -> None:
+    settings = DialogSettings(**{setting: "owner"})  # type: ignore[arg-type]
+    core = Core(users=10)
+    async with loading(core):
+        made = await scene(core, "user", "member")
+        state = core.state.find(made.dialog.id)
+        assert state is not None
+        state.set_settings(settings)
+        for action in ("write", "pin"):
+            await core.do(ACTOR, made.command(action))
+
+
+SLOW = list(product(("group", "channel", "business"), LEASTS))
+
+
+@pytest.mark.parametrize(("type", "role"), SLOW)
+async def test_slow_mode_slows_members_and_guests(type: str, role: str) -> None:
+    core = Core(users=10)
+    async with loading(core):
+        made = await scene(core, type, role, slow_mode_s=30, who_may_write="guest")
+        core.clock.advance(30_000)
+        first = await core.do(ACTOR, text(made.dialog.id))
+        assert isinstance(first, Message)
+        core.clock.advance(10_001)
+        if role in ("owner", "admin"):
+            await core.do(ACTOR, text(made.dialog.id))
+            return
+        with pytest.raises(SlowMode) as slowed:
+            await core.do(ACTOR, text(made.dialog.id))
+        assert slowed.value.retry_after_s == 20
+        core.clock.advance(19_999)
+        assert isinstance(await core.do(ACTOR, text(made.dialog.id)), Message)
+
+
+async def test_a_repeat_is_answered_however_slow_or_silent() -> None:
+    core = Core(users=10)
+    async with loading(core):
+        made = await scene(core, "group", "member", slow_mode_s=30)
+        core.clock.advance(30_000)
+        command = SendMessage(
+            dialog_id=made.dialog.id,
+            type="text",
+            content={"text": "x"},
+            client_id=UUID("019a0000-0000-7000-8000-000000000001"),
+        )
+        first = await core.do(ACTOR, command)
+        assert await core.do(ACTOR, command) == first
+        await core.do(OWNER, made.change(ACTOR, silenced_until=SOON))
+        assert await core.do(ACTOR, command) == first
