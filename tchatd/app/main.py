@@ -192,9 +192,11 @@ class Daemon:
             )
             try:
                 await core.auth.start()
+                await core.bots.start()
                 await self._journal(core)
             finally:
                 await core.senders.aclose()
+                await core.bots.aclose()
             nursery.cancel_scope.cancel()
 
     async def _journal(self, core: Core) -> None:
@@ -232,10 +234,12 @@ class Daemon:
             nursery.start_soon(health.run)
             nursery.start_soon(every, TICK_S, edge.sessions.tick)
             nursery.start_soon(core.search.indexer.run)
+            nursery.start_soon(core.bots.run)
             nursery.start_soon(every, TICK_S, core.messaging.typing.tick)
             nursery.start_soon(edge.last_seen.run)
             prunes = {
                 "auth": core.auth.prune,
+                "dead letters": core.bots.prune,
                 "idempotency": core.idempotency.prune,
                 **core.beside.prunes,
             }

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from tchatd.domains.auth.rules import AuthSettings
+from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.people.rules import PeopleSettings
 from tchatd.journal.record import BLOCK_BYTES
 
@@ -230,6 +231,7 @@ class Settings(Section, frozen=True):
     messaging: Messaging
     search: Search
     auth: AuthSettings
+    bots: BotSettings
     providers: Providers
     secrets: Secrets
     console: Console
@@ -334,6 +336,8 @@ def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "postgres.dsn", "the embedded PostgreSQL is for development"
     if s.log.level == "debug":
         yield "log.level", "debug lines are for development"
+    if s.bots.allow_private_webhooks:
+        yield "bots.allow_private_webhooks", "lets bots call what only we can reach"
     if any(_is_everything(network) for network in s.http.trusted_proxies):
         yield "http.trusted_proxies", "lets anybody claim any address"
     if any(_is_everything(network) for network in s.metrics.allow):

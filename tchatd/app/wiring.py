@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tchatd.app.beside import Beside
+from tchatd.app.bots import Bots
 from tchatd.app.people import AuthUsers
 from tchatd.app.search import Search
 from tchatd.app.secrets import Secrets
@@ -198,6 +199,19 @@ class Core:
                 retry_s_max=of.flush_retry_s_max,
             ),
         )
+        self.bots = Bots(
+            settings.bots,
+            self.pool,
+            self.auth,
+            state,
+            self.applier,
+            self.hub,
+            self.keys,
+            self.clock,
+            self.ids,
+            self.metrics,
+        )
+        self.flusher.feeds.append(self.bots.webhooks)
         self.messaging = MessagingService(
             state,
             self.applier,
@@ -242,6 +256,7 @@ class Core:
             *auth_routes.routes(self.auth),
             *people_routes.routes(self.people),
             *messaging_routes.operations(self.messaging),
+            *self.bots.operations,
             *self.beside.operations,
             *self.search.operations,
         ]

@@ -12,6 +12,10 @@ OTHER_PACKAGES = ("tchatd_ext", "bench")
 UNTESTED = {
     "__main__.py": "two lines; every test of a real daemon runs it",
     "app/exits.py": "constants; app/test_cli.py holds them against the help",
+    "domains/bots/routes.py": "declarations; tests/contract asks every route",
+    "domains/bots/errors.py": "declarations; edge/test_problems.py maps the kinds",
+    "domains/bots/models.py": "declarations; tests/contract asks with each of them",
+    "domains/bots/store.py": "ports; tests/support/bot_store.py is their contract",
     "domains/messaging/routes.py": "declarations; tests/contract asks every route",
     "domains/messaging/beside.py": "ports; tests/support has a suite for each",
     "domains/messaging/beside_routes.py": "declarations; tests/contract asks them",

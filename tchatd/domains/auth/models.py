@@ -58,6 +58,7 @@ class User(Struct, frozen=True, kw_only=True):
     """Phone or email is set. last_seen: absent until presence knows it.
 
     status: what the user chose; whether they are connected is told by GET /presence.
+    is_bot: there, and true, of a bot; it has neither phone nor email.
     """
 
     id: str
@@ -73,6 +74,7 @@ class User(Struct, frozen=True, kw_only=True):
     email: str | UnsetType = UNSET
     avatar: str | UnsetType = UNSET
     last_seen: str | UnsetType = UNSET
+    is_bot: bool | UnsetType = UNSET
 
 
 class SignedIn(Struct, frozen=True, kw_only=True):
@@ -221,6 +223,7 @@ class UserRecord(Struct, frozen=True, kw_only=True):
     is_verified: bool
     created_ms: int
     updated_ms: int
+    is_bot: bool = False
 
 
 class NewUser(Struct, frozen=True, kw_only=True):

@@ -102,6 +102,7 @@ class Profiles:
             is_verified=record.is_verified,
             created_at=rfc3339(record.created_ms),
             updated_at=rfc3339(record.updated_ms),
+            is_bot=record.is_bot or UNSET,
         )
 
 

@@ -51,20 +51,30 @@ from tchatd.domains.auth.rules import AuthSettings
 from tchatd.domains.auth.store import (
     AuthStore,
     CodeSender,
+    NoOtherTokens,
+    NoSanctions,
     NoSessionEnd,
+    OtherTokens,
+    Sanctions,
     SessionEnd,
     UserLoader,
 )
 from tchatd.domains.auth.tokens import AccessTokens, Claims, RefreshTokens
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.crypto import DataKey, Keys, Unreadable
+from tchatd.kernel.errors import DomainError
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.lru import Lru
 from tchatd.kernel.routing import Caller
 
+OTHER_PREFIX = "bot:"
+OTHER_TOKEN_MS = 10 * 366 * 86_400_000
+"""As good as for ever: a bot's token ends when it is changed."""
+
 
 class AuthService:
-    """Call `start` before the first token. session_end may be set after building."""
+    """Call `start` before the first token. session_end, other_tokens and sanctions may
+    be set after building."""
 
     def __init__(
         self,
@@ -81,6 +91,8 @@ class AuthService:
     ) -> None:
         self.settings = settings
         self.session_end: SessionEnd = session_end or NoSessionEnd()
+        self.other_tokens: OtherTokens = NoOtherTokens()
+        self.sanctions: Sanctions = NoSanctions()
         self.directory = Directory(loader, settings.users_known_max)
         self.profiles = Profiles(
             store, loader, keys.vault, clock, settings.profiles_known_max
@@ -119,6 +131,8 @@ class AuthService:
 
         Raises: TokenExpired, SessionRevoked, TokenRefused.
         """
+        if token.startswith(OTHER_PREFIX):
+            return self._authenticate_other(token)
         # By its hash: a tenth of the memory, and no bearer token lies about.
         key = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         identity = self._known.get(key)
@@ -149,6 +163,20 @@ class AuthService:
             raise SessionRevoked
         return self._know(key, claims, number)
 
+    def _authenticate_other(self, token: str) -> Identity | Awaitable[Identity]:
+        caller = self.other_tokens.authenticate(token)
+        if caller is None or isinstance(caller, Caller):
+            return self._other(caller)
+        return self._other_later(caller)
+
+    async def _other_later(self, awaited: Awaitable[Caller | None]) -> Identity:
+        return self._other(await awaited)
+
+    def _other(self, caller: Caller | None) -> Identity:
+        if caller is None:
+            raise TokenRefused
+        return Identity(caller, self._clock.now_ms() + OTHER_TOKEN_MS)
+
     def _know(self, key: bytes, claims: Claims, number: int) -> Identity:
         caller = Caller(claims.sub, number, claims.sid)
         identity = Identity(caller, claims.exp * 1000)
@@ -177,6 +205,7 @@ class AuthService:
         record = await self._store.user_by_identifier(identifier.kind, hash)
         if record is None:
             record = await self._register(identifier, hash)
+        self.sanctions.check_ban(record.number)
         now_ms = self._clock.now_ms()
         session_id = self._ids.v4()
         refresh = self._refresh.first(session_id)
@@ -197,6 +226,7 @@ class AuthService:
         if ended is None:
             raise CodeRefused
         self._ended(ended, record.number, now_ms)
+        await self._check_again(record.number)
         access, expires_at = self._issue(record.id, record.number, session_id)
         return SignedIn(
             access_token=access,
@@ -204,6 +234,14 @@ class AuthService:
             user=self.profiles.see(record),
             expires_at=expires_at,
         )
+
+    async def _check_again(self, number: int) -> None:
+        """Who was banned while the session was being opened has none."""
+        try:
+            self.sanctions.check_ban(number)
+        except DomainError:
+            await self.kick(number)
+            raise
 
     async def _register(self, identifier: Identifier, hash: bytes) -> UserRecord:
         """The user of this identifier: a new one, or who was there just before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from tchatd.domains.auth.models import (
     UserRecord,
     Wrapped,
 )
+from tchatd.kernel.routing import Caller
 
 
 class UserStore(Protocol):
@@ -156,6 +157,32 @@ class SessionEnd(Protocol):
     """Told of every session that ends, so that its live sockets close at once."""
 
     def ended(self, session_id: UUID, user_number: int) -> None: ...
+
+
+class OtherTokens(Protocol):
+    """Whose a token is that no person holds; it has no end but its owner's."""
+
+    def authenticate(self, token: str) -> Caller | Awaitable[Caller | None] | None:
+        """None: it is nobody's."""
+        ...
+
+
+class NoOtherTokens:
+    def authenticate(self, token: str) -> None:
+        return None
+
+
+class Sanctions(Protocol):
+    """Who is shut out of the whole server."""
+
+    def check_ban(self, user_number: int) -> None:
+        """Raises: a DomainError that says so."""
+        ...
+
+
+class NoSanctions:
+    def check_ban(self, user_number: int) -> None:
+        return
 
 
 class NoSessionEnd:

@@ -35,7 +35,7 @@ from tchatd.stores.postgres.pool import Pool
 
 _USER = (
     "id, number, data_key, phone_sealed, email_sealed, name, avatar, country, locale,"
-    " kyc_tier, status, is_verified, created_ms, updated_ms"
+    " kyc_tier, status, is_verified, created_ms, updated_ms, is_bot"
 )
 _SESSION = (
     "id, user_number, sealed, refresh_hash, previous_hash, created_ms, used_ms,"

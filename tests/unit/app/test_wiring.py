@@ -38,6 +38,16 @@ GET /dialogs/{id}/messages
 POST /dialogs/{id}/messages
 GET /dialogs/{id}/events
 POST /messages/{id}/read
+GET /bots
+POST /bots
+GET /bots/named/{id}
+DELETE /bots/{id}
+POST /bots/{id}/token
+GET /bots/{id}/webhook
+PUT /bots/{id}/webhook
+DELETE /bots/{id}/webhook
+POST /messages/{id}/press
+POST /callbacks/{id}/answer
 GET /presence
 GET /health
 GET /ready
@@ -45,6 +55,7 @@ GET /metrics
 GET /openapi.json
 """
 COMMANDS = {
+    *("button.press", "button.answer"),
     *("message.send", "message.read", "typing.start", "typing.stop", "sync"),
     *("presence.set", "presence.watch", "presence.unwatch", "dialog.history"),
 }

@@ -1,0 +1,1 @@
+"""Owns bots: their tokens, the webhooks that tell them things, buttons they offer."""

@@ -1,0 +1,39 @@
+"""The contracts of bots and webhooks, in PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+
+from tchatd.stores.postgres.auth import PostgresAuthStore
+from tchatd.stores.postgres.bots import PostgresBotStore, PostgresWebhookStore
+from tchatd.stores.postgres.pool import Pool
+from tests.support.auth_store import new_user
+from tests.support.bot_store import (
+    BotStoreContract,
+    Stores,
+    WebhookStoreContract,
+    new_bot,
+)
+
+
+@pytest.mark.service
+class TestPostgresBots(BotStoreContract, WebhookStoreContract):
+    @pytest.fixture
+    async def stores(self, pool: Pool) -> Stores:
+        users = PostgresAuthStore(pool)
+        for identifier in "ab":
+            await users.create_user(new_user(identifier))
+        return PostgresBotStore(pool), PostgresWebhookStore(pool)
+
+    async def test_a_bot_is_a_user_that_is_one(
+        self, pool: Pool, stores: Stores
+    ) -> None:
+        bots, _ = stores
+        made = await bots.create_bot(new_bot(), 20)
+        users = PostgresAuthStore(pool)
+        [user] = await users.users_by_id([made.id])
+        assert (user.number, user.is_bot, user.name) == (made.number, True, "Echo")
+        assert (user.phone_sealed, user.email_sealed) == (None, None)
+        assert user.country == "TH"
+        await bots.delete_bot(made.number, 1)
+        assert await users.users_by_id([made.id]) == []
