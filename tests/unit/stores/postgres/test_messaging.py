@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 import trio
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
 
 from tchatd.domains.messaging.models import ListDialogs, ListEvents, ListMessages
-from tchatd.domains.messaging.store import StoreDiverged
+from tchatd.domains.messaging.store import StoreDiverged, Wants
 from tchatd.journal.flusher import FlusherSettings
 from tchatd.stores.postgres.messaging import PostgresDialogStore
 from tchatd.stores.postgres.pool import Pool
@@ -113,3 +120,142 @@ async def test_the_seq_at_any_position(pool: Pool, last_seq: int) -> None:
         (last_seq,),
     )
     assert all(found == min(last_seq, position // 10) for position, found in rows)
+
+
+class Explaining:
+    """A pool that remembers how the server would go about what it is asked.
+
+    With these very values, and with none: a statement that is run often is planned
+    once for all values.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.plans: list[str] = []
+
+    async def fetch(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
+        rows = await self._pool.fetch(f"EXPLAIN (ANALYZE, TIMING OFF) {query}", params)
+        async with self._pool.connection() as connection:
+            prepared = PostgresQuery(Transformer())
+            prepared.convert(query, params)
+            generic = f"EXPLAIN (GENERIC_PLAN) {prepared.query.decode()}"
+            cursor = await connection._driver.execute(generic)  # without values
+            rows += await cursor.fetchall()
+        self.plans.append("\n".join(row[0] for row in rows))
+        return await self._pool.fetch(query, params)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Explaining]:
+        yield self
+
+    @property
+    def pages(self) -> list[int]:
+        """8 KiB pages that each statement has touched."""
+        found = (re.search(r"Buffers: shared hit=(\d+)", plan) for plan in self.plans)
+        return [int(one[1]) if one else 0 for one in found]
+
+
+@pytest.fixture
+async def full(pool: Pool) -> AsyncIterator[tuple[PostgresDialogStore, Explaining]]:
+    """500 dialogs of 200 users, 200 events each: messages, reads, and some edits;
+    every tenth message is in a thread, every hundredth vanishes."""
+    await pool.execute(
+        """INSERT INTO events (dialog_number, seq, kind, position, at_ms, ordinal,
+            actor, actor_id, body, thread_seq, expires_ms)
+        SELECT d, s, CASE WHEN s % 20 = 3 THEN 4 WHEN s % 2 = 0 THEN 2 ELSE 3 END,
+            s * 500 + d, s, s / 2, s % 200, '', '{"message_seq": ' || s - 1 || '}',
+            CASE WHEN s % 20 = 0 THEN 2 ELSE 0 END,
+            CASE WHEN s = 100 THEN d ELSE 0 END
+        FROM generate_series(1, 200) AS s, generate_series(1, 500) AS d"""
+    )
+    await pool.execute(
+        """INSERT INTO members (dialog_number, user_number, role, left_seq)
+        SELECT d, u, CASE WHEN u = d % 200 THEN 1 ELSE 0 END, 0
+        FROM generate_series(1, 500) AS d, generate_series(0, 199) AS u"""
+    )
+    await pool.execute(
+        """INSERT INTO dialogs (number, id, created_ms, active_position, active_ms,
+            last_position, last_seq, message_count, last_message_seq, creator, type,
+            participants, members)
+        SELECT d, gen_random_uuid(), 0, 100000 + d, 0, 100000 + d, 200, 100, 200, 1, 1,
+            '', '' FROM generate_series(1, 20000) AS d"""
+    )
+    for table in ("events", "members", "dialogs"):
+        await pool.execute(f"VACUUM ANALYZE {table}")
+    explaining = Explaining(pool)
+    yield PostgresDialogStore(explaining), explaining  # type: ignore[arg-type]
+    assert explaining.plans
+    for plan in explaining.plans:
+        for scan in re.findall(r"Seq Scan on (\w+)", plan):
+            assert scan in ("mine", "e", "w", "r"), plan
+
+
+Full = tuple[PostgresDialogStore, Explaining]
+
+
+async def test_pages_of_a_log_and_of_messages_are_read_by_the_key(full: Full) -> None:
+    store, explaining = full
+    assert len(await store.events(77, 100, 200, 50)) == 50
+    assert len(await store.messages_before(77, 150, 50)) == 50
+    assert len(await store.messages_after(77, 50, 200, 50)) == 50
+    for plan in explaining.plans:
+        assert plan.count("events_pkey") == 2
+        assert "Sort" not in plan
+    assert max(explaining.pages) <= 65  # of dialogs in turns, each row has its page
+
+
+async def test_a_page_of_a_thread_is_read_by_its_index(full: Full, pool: Pool) -> None:
+    store, explaining = full
+    await pool.execute(
+        """INSERT INTO events (dialog_number, seq, kind, position, at_ms, ordinal,
+            actor, actor_id, body, thread_seq)
+        SELECT 501, s, 2, s, s, s, 1, '', '{}', 2 FROM generate_series(3, 5000) AS s"""
+    )
+    await pool.execute("VACUUM ANALYZE events")
+    assert len(await store.thread_before(77, 2, 150, 5)) == 5
+    assert len(await store.thread_before(501, 2, 4000, 50)) == 50
+    for plan in explaining.plans:
+        assert plan.count("Index Only Scan Backward using events_thread") == 2
+    assert max(explaining.pages) <= 220  # by 50 keys, however long the thread is
+
+
+async def test_what_has_expired_is_found_by_its_index(full: Full) -> None:
+    store, explaining = full
+    assert await store.expired(20, 10) == [(d, 100) for d in range(1, 11)]
+    assert explaining.plans[0].count("events_expires") == 2
+    assert max(explaining.pages) <= 15
+
+
+async def test_owners_are_found_by_their_index(full: Full) -> None:
+    store, explaining = full
+    assert [m.user_number for m in await store.in_role(77, [1, 2])] == [77]
+    assert explaining.plans[0].count("members_role") == 2
+    assert max(explaining.pages) <= 8
+
+
+async def test_members_and_messages_are_loaded_by_their_keys(full: Full) -> None:
+    store, explaining = full
+    keys = {(77, user) for user in range(50)}
+    messages = {(dialog, 100) for dialog in range(1, 51)}
+    found = await store.load(Wants(members=keys, messages=messages))
+    assert (len(found.members), len(found.messages)) == (50, 50)
+    await store.members_of(77, range(50))
+    for plan, key in zip(
+        explaining.plans, ("members_pkey", "events_pkey", "members_pkey"), strict=True
+    ):
+        assert key in plan
+    assert max(explaining.pages) <= 250
+
+
+async def test_what_changed_is_read_by_user_and_the_logs_ends(full: Full) -> None:
+    store, explaining = full
+    args: dict[str, Any] = {"from_number": 0, "also": [], "limit": 50, "count_max": 60}
+    changed, count = await store.changed(
+        7, after_position=100_400, until_position=100_499, **args
+    )
+    assert (len(changed), count) == (50, 60)
+    rows, _ = await store.ranges([(d, 150, 200) for d in range(1, 11)], 1 << 40)
+    assert len(rows) == 500
+    assert "members_pkey" in explaining.plans[0]
+    assert "events_pkey" in explaining.plans[1]
+    assert explaining.pages[1] <= 650
