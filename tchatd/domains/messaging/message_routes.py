@@ -103,7 +103,7 @@ def _gone(service: MessagingService) -> list[Operation]:
             summary="Delete it for everyone (its sender, moderators), or for oneself",
             tag=_TAG,
             command=commands.DeleteMessage,
-            result=models.Done | OwnState,
+            result=models.Done,  # for oneself: an OwnState; a union needs tags
             handler=service.delete_message,
             verb="DELETE",
             path="/messages/{message_id}",
