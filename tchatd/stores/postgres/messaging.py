@@ -212,11 +212,17 @@ class PostgresDialogStore:
     async def thread_before(
         self, number: int, thread_seq: int, seq: int, limit: int
     ) -> list[EventRow]:
+        """Which they are is read from the index alone: else a long thread, whose
+        length the planner cannot guess, would be read whole and sorted."""
         rows = await self._pool.fetch(
-            f"""SELECT {EVENT} FROM events e WHERE dialog_number = %s
-            AND thread_seq = %s AND thread_seq > 0 AND seq < %s
-            ORDER BY seq DESC LIMIT %s""",
-            (number, thread_seq, seq, limit),
+            f"""WITH page AS MATERIALIZED (
+                SELECT seq FROM events WHERE dialog_number = %(number)s
+                    AND thread_seq = %(thread)s AND thread_seq > 0 AND seq < %(seq)s
+                ORDER BY seq DESC LIMIT %(limit)s
+            )
+            SELECT {EVENT} FROM page JOIN events e USING (seq)
+            WHERE dialog_number = %(number)s ORDER BY seq DESC""",
+            {"number": number, "thread": thread_seq, "seq": seq, "limit": limit},
         )
         return [EventRow(*row) for row in rows]
 

@@ -44,7 +44,7 @@ async def test_what_is_new_is_inserted_as_the_batch_leaves_it(sent: list[Any]) -
     assert parameters["d_last_message_seq"] == [3, 0]
     assert parameters["c_number"] == parameters["p_number"] == []
     keys = list(
-        zip(parameters["j_dialog_number"], parameters["j_user_number"], strict=1)
+        zip(parameters["j_dialog_number"], parameters["j_user_number"], strict=True)
     )
     assert sorted(keys) == [(1, 1), (1, 2), (4, 1), (4, 2), (4, 3)]
     assert parameters["j_read_seq"][keys.index((1, 2))] == 3
