@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 from msgspec import Struct, structs
@@ -29,13 +29,11 @@ from tchatd.domains.messaging.message_state import (
 )
 from tchatd.domains.messaging.rows import body_of
 from tchatd.domains.messaging.store import (
-    DIALOG_CREATED,
     MEMBER,
     MESSAGE_NEW,
     MESSAGE_READ,
     CursorRow,
     DialogChange,
-    DialogProfile,
     DialogRow,
     DialogStore,
     EventColumns,
@@ -204,85 +202,75 @@ async def batch_of(entries: list[Entry], previous: int) -> FlushBatch:
     batch = _Batch()
     for index, entry in enumerate(entries, 1):
         batch.take(entry)
-        await _turn(index)
-    await batch.finish()
-    return FlushBatch(
-        previous,
-        entries[-1].position,
-        batch.events,
-        batch.created,
-        batch.memberships,
-        list(batch.changes.values()),
-        list(batch.members.values()),
-        list(batch.cursors.values()),
-        list(batch.profiles.values()),
-        batch.updates,
-    )
-
-
-async def _turn(done: int) -> None:
-    if done % _ROWS_A_TURN == 0:
-        await trio.lowlevel.checkpoint()
+        if index % _ROWS_A_TURN == 0:
+            await trio.lowlevel.checkpoint()
+    return await batch.finish(previous, entries[-1].position)
 
 
 class _Batch:
-    """The last value of each row, as entries come: one statement writes a row once."""
+    """The last value of each row, as entries come: one statement writes a row once.
+
+    Entries are kept, rows are made of them at the end, but for those of few records.
+    last, active: of each dialog, its last event and its last message or creation.
+    moved: who has sent or read, by what at last; of those sent_ms and own_position stay
+    when it was not by that.
+    """
 
     def __init__(self) -> None:
-        self.events = EventColumns()
-        self.created: list[DialogRow] = []
-        self.memberships: list[tuple[int, int, int]] = []
-        self.changes: dict[int, DialogChange] = {}
-        self.members: dict[tuple[int, int], MemberRow] = {}
-        self.cursors: dict[tuple[int, int], CursorRow] = {}
-        self.profiles: dict[int, DialogProfile] = {}
-        self.updates: list[MessageUpdate] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._created: list[DialogRow] = []
+        self._memberships: list[tuple[int, int, int]] = []
+        self._last: dict[int, Entry] = {}
+        self._active: dict[int, Entry] = {}
+        self._members: dict[tuple[int, int], MemberRow] = {}
+        self._moved: dict[tuple[int, int], Entry] = {}
+        self._sent_ms: dict[tuple[int, int], int] = {}
+        self._own_position: dict[tuple[int, int], int] = {}
         self._profiles: dict[int, Profile] = {}
         self._states: dict[tuple[int, int], MessageState] = {}
-        self._rows_of: dict[tuple[int, int], int] = {}
 
     def take(self, entry: Entry) -> None:
-        number, changes = entry.dialog_number, entry.changes
+        number, kind = entry.dialog_number, entry.kind
         if entry.seq:
-            if entry.kind == MESSAGE_NEW:
-                self._rows_of[number, entry.seq] = len(self.events.seq)
-            _add_event(self.events, entry)
-            self.changes[number] = _changed(self.changes.get(number), entry)
-        if entry.created is not None:
-            self.created.append(entry.created)
-            self.memberships += _memberships(entry, entry.created)
-        elif entry.kind in (MESSAGE_NEW, MESSAGE_READ):
-            self._move_cursor(entry)
-        if changes is not None:
-            self._take_changes(number, changes)
+            self._events.append(_event(entry))
+            self._last[number] = entry
+        if kind == MESSAGE_NEW:
+            self._active[number] = entry
+            key = number, entry.actor
+            self._sent_ms[key] = entry.at_ms
+            if key in self._members:
+                self._move_whole(key, entry)
+            else:
+                self._moved[key] = entry
+        elif kind == MESSAGE_READ:
+            key = number, entry.actor
+            if entry.own_position:
+                self._own_position[key] = entry.own_position
+            if key in self._members:
+                self._move_whole(key, entry)
+            else:
+                self._moved[key] = entry
+        elif entry.created is not None:
+            self._active[number] = entry
+            self._created.append(entry.created)
+            self._memberships += _memberships(entry, entry.created)
+        if entry.changes is not None:
+            self._take_changes(number, entry.changes)
 
-    def _move_cursor(self, entry: Entry) -> None:
-        key = entry.dialog_number, entry.actor
-        sent_ms = entry.at_ms if entry.kind == MESSAGE_NEW else 0
-        whole = self.members.get(key)
-        if whole is not None:
-            self.members[key] = structs.replace(
-                whole,
-                read_seq=entry.read_seq,
-                read_ordinal=entry.ordinal,
-                read_at_ms=entry.at_ms,
-                client_ms=entry.client_ms,
-                delivered_seq=max(whole.delivered_seq, entry.read_seq),
-                sent_ms=sent_ms or whole.sent_ms,
-                own_position=entry.own_position or whole.own_position,
-                mentions=None,
-            )
-            return
-        before = self.cursors.get(key)
-        self.cursors[key] = CursorRow(
-            entry.dialog_number,
-            entry.actor,
-            entry.read_seq,
-            entry.ordinal,
-            entry.at_ms,
-            entry.client_ms,
-            sent_ms or (0 if before is None else before.sent_ms),
-            entry.own_position or (0 if before is None else before.own_position),
+    def _move_whole(self, key: tuple[int, int], entry: Entry) -> None:
+        """Of a member whose whole row is written."""
+        whole = self._members[key]
+        is_message = entry.kind == MESSAGE_NEW
+        self._members[key] = structs.replace(
+            whole,
+            read_seq=entry.read_seq,
+            read_ordinal=entry.ordinal,
+            read_at_ms=entry.at_ms,
+            client_ms=entry.client_ms,
+            delivered_seq=max(whole.delivered_seq, entry.read_seq),
+            sent_ms=entry.at_ms if is_message else whole.sent_ms,
+            own_position=entry.own_position or whole.own_position,
+            mentions=None,
         )
 
     def _take_changes(self, number: int, changes: Changes) -> None:
@@ -290,70 +278,107 @@ class _Batch:
             self._profiles[number] = changes.profile
         for row in changes.members:
             key = number, row.user_number
-            self.members[key] = row
-            self.cursors.pop(key, None)
+            self._members[key] = row
+            self._moved.pop(key, None)
         for state in changes.messages:
             self._states[number, state.seq] = state
 
-    async def finish(self) -> None:
+    async def finish(self, previous: int, position: int) -> FlushBatch:
         """Make bytes of what may be large and changes often: of the last of each."""
+        await trio.lowlevel.checkpoint()
+        changes = [self._change(entry) for entry in self._last.values()]
+        cursors = [self._cursor(key, entry) for key, entry in self._moved.items()]
+        await trio.lowlevel.checkpoint()
+        events = EventColumns(*map(list, zip(*self._events, strict=True)))
+        updates = []
         turns = count(1)
-        for number, profile in self._profiles.items():
-            self.profiles[number] = profile.row()
-            await _turn(next(turns))
+        rows_of = self._rows_of_messages() if self._states else {}
         for key, state in self._states.items():
             body, changed = body_text(state.body), changes_bytes(state.changes)
-            index = self._rows_of.get(key)
+            index = rows_of.get(key)
             if index is None:
                 update = MessageUpdate(*key, body, changed, state.expires_ms)
-                self.updates.append(update)
+                updates.append(update)
             else:
-                self.events.body[index] = body
-                self.events.changed[index] = changed
-                self.events.expires_ms[index] = state.expires_ms
+                events.body[index] = body
+                events.changed[index] = changed
+                events.expires_ms[index] = state.expires_ms
             await _turn(next(turns))
+        profiles = []
+        for profile in self._profiles.values():
+            profiles.append(profile.row())
+            await _turn(next(turns))
+        return FlushBatch(
+            previous,
+            position,
+            events,
+            self._created,
+            self._memberships,
+            changes,
+            list(self._members.values()),
+            cursors,
+            profiles,
+            updates,
+        )
+
+    def _rows_of_messages(self) -> dict[tuple[int, int], int]:
+        """Where in the batch the messages are that it changes, too."""
+        states = self._states
+        return {
+            key: index
+            for index, row in enumerate(self._events)
+            if (key := (row[0], row[1])) in states
+        }
+
+    def _change(self, last: Entry) -> DialogChange:
+        """active_*, last_message_seq: 0 when the batch has no message of the dialog."""
+        active = self._active.get(last.dialog_number)
+        return DialogChange(
+            last.dialog_number,
+            last.seq,
+            last.count,
+            0 if active is None or active.kind != MESSAGE_NEW else active.seq,
+            0 if active is None else active.position,
+            0 if active is None else active.at_ms,
+            last.position,
+        )
+
+    def _cursor(self, key: tuple[int, int], entry: Entry) -> CursorRow:
+        return CursorRow(
+            *key,
+            entry.read_seq,
+            entry.ordinal,
+            entry.at_ms,
+            entry.client_ms,
+            self._sent_ms.get(key, 0),
+            self._own_position.get(key, 0),
+        )
 
 
-def _add_event(columns: EventColumns, entry: Entry) -> None:
+async def _turn(done: int) -> None:
+    if done % _ROWS_A_TURN == 0:
+        await trio.lowlevel.checkpoint()
+
+
+def _event(entry: Entry) -> tuple[Any, ...]:
+    """In the order of EventColumns."""
     state = entry.state
-    columns.dialog_number.append(entry.dialog_number)
-    columns.seq.append(entry.seq)
-    columns.kind.append(entry.kind)
-    columns.position.append(entry.position)
-    columns.at_ms.append(entry.at_ms)
-    columns.ordinal.append(entry.ordinal)
-    columns.actor.append(entry.actor)
-    columns.actor_id.append(entry.actor_id)
-    columns.client_id.append(entry.client_id)
-    if state is None:
-        columns.body.append(body_of(entry.event, entry.mentioned))
-        columns.changed.append(None)
-        columns.thread_seq.append(0)
-        columns.expires_ms.append(0)
-    else:
-        columns.body.append(body_text(state.body))
-        columns.changed.append(changes_bytes(state.changes))
-        columns.thread_seq.append(state.thread_seq)
-        columns.expires_ms.append(state.expires_ms)
-
-
-def _changed(before: DialogChange | None, entry: Entry) -> DialogChange:
-    """active_*, last_message_seq: 0 when the batch has no message of the dialog."""
-    message_seq = active_position = active_ms = 0
-    if entry.kind in (MESSAGE_NEW, DIALOG_CREATED):
-        active_position, active_ms = entry.position, entry.at_ms
-        message_seq = entry.seq if entry.kind == MESSAGE_NEW else 0
-    elif before is not None:
-        message_seq = before.last_message_seq
-        active_position, active_ms = before.active_position, before.active_ms
-    return DialogChange(
+    return (
         entry.dialog_number,
         entry.seq,
-        entry.count,
-        message_seq,
-        active_position,
-        active_ms,
+        entry.kind,
         entry.position,
+        entry.at_ms,
+        entry.ordinal,
+        entry.actor,
+        entry.actor_id,
+        body_of(entry.event, entry.mentioned)
+        if state is None
+        else body_text(state.body),
+        entry.client_id,
+        None if state is None else changes_bytes(state.changes),
+        0 if state is None else state.thread_seq,
+        0 if state is None else state.expires_ms,
     )
 
 
