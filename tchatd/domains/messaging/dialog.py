@@ -494,8 +494,10 @@ class DialogState:
 def unread_count(member: Member, message_count: int, deleted: BitMap | None) -> int:
     """Messages after the member's cursor, but for deleted ones."""
     unread = message_count - member.read_ordinal
+    if not unread:
+        return 0
     gone = _gone(member.extra, deleted)
-    if not unread or gone is None:
+    if gone is None:
         return unread
     return unread - len(gone) + gone.rank(member.read_seq)
 

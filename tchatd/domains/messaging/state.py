@@ -398,7 +398,8 @@ class MessagingState:
         self, record: ReadRecord, position: int
     ) -> tuple[DialogState, Entry]:
         dialog = self._by_number[record.dialog_number]
-        member = dialog.member(record.reader)
+        reader = record.reader
+        member = dialog.by_number.get(reader) or dialog.member(reader)
         assert member is not None
         member.read_up_to(record.read_seq, record.read_ordinal, record.at_ms)
         member.changed_position = position
