@@ -1,10 +1,11 @@
-"""Owns the texts of ids that every message has; refuses to parse.
+"""Owns the texts of ids and times that every message has; refuses to parse.
 
 A message's id and its sender's take 4 us of a message's 30 when Python's integers and
-formats make them, and a twentieth of that here.
+formats make them, its time 2 us when it is not in the second of the last one; a
+twentieth of that here.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
@@ -58,3 +59,52 @@ def packed_v7_text(uint64_t at_ms, uint64_t high, uint64_t low):
         at_ms << 16 | <uint64_t>0x7000 | high >> 31,
         <uint64_t>0b10 << 62 | (high & 0x7FFFFFFF) << 31 | low,
     )
+
+cdef inline void put(uint8_t *at, int64_t value, int digits) noexcept nogil:
+    cdef int index
+    for index in range(digits - 1, -1, -1):
+        at[index] = 48 + value % 10
+        value //= 10
+
+def rfc3339(int64_t at_ms):
+    """`2026-01-31T08:00:00.123Z` of milliseconds since 1970.
+
+    at_ms: of the years 0 to 9999. Raises: ValueError.
+    Days to a date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    """
+    if at_ms < -62_167_219_200_000 or at_ms >= 253_402_300_800_000:
+        raise ValueError(f"{at_ms} is not in the years 0 to 9999")
+    cdef int64_t shifted = at_ms + 62_167_219_200_000  # since the 1st of January of 0
+    cdef int64_t of_day = shifted % 86_400_000
+    cdef int64_t days = shifted // 86_400_000 - 60 + 146_097  # since March of -400
+    cdef int64_t era = days // 146_097
+    cdef int64_t of_era = days % 146_097
+    cdef int64_t year_of_era = (
+        of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096
+    ) // 365
+    cdef int64_t of_year = (
+        of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    )
+    cdef int64_t month = (5 * of_year + 2) // 153  # from March
+    cdef int64_t day = of_year - (153 * month + 2) // 5 + 1
+    cdef int64_t year = year_of_era + era * 400 - 400
+    if month >= 10:
+        month -= 9
+        year += 1
+    else:
+        month += 3
+    cdef object text = PyUnicode_New(24, 127)
+    cdef uint8_t *at = <uint8_t *>PyUnicode_DATA(text)
+    put(at, year, 4)
+    at[4] = at[7] = 45  # -
+    put(at + 5, month, 2)
+    put(at + 8, day, 2)
+    at[10] = 84  # T
+    put(at + 11, of_day // 3_600_000, 2)
+    at[13] = at[16] = 58  # :
+    put(at + 14, of_day // 60_000 % 60, 2)
+    put(at + 17, of_day // 1_000 % 60, 2)
+    at[19] = 46  # .
+    put(at + 20, of_day % 1_000, 3)
+    at[23] = 90  # Z
+    return text

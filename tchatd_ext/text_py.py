@@ -1,6 +1,10 @@
-"""Owns the texts of ids, in Python: the twin of `text`."""
+"""Owns the texts of ids and times, in Python: the twin of `text`."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _text_of(value: int) -> str:
@@ -20,3 +24,12 @@ def packed_v7_text(at_ms: int, high: int, low: int) -> str:
     free = high << 31 | low
     rand_a, rand_b = free >> 62, free & (1 << 62) - 1
     return _text_of(at_ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
+
+
+def rfc3339(at_ms: int) -> str:
+    """Of the years 1 to 9999 here."""
+    try:
+        at = _EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        raise ValueError(f"{at_ms} is not in the years 1 to 9999") from None
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

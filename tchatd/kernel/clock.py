@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Protocol
+
+from tchatd_ext.text import rfc3339
+
+__all__ = ["Clock", "ManualClock", "SystemClock", "rfc3339"]
 
 
 class Clock(Protocol):
@@ -29,20 +32,3 @@ class ManualClock:
 
     def advance(self, milliseconds: int) -> None:
         self._now_ms += milliseconds
-
-
-_prefix_second = -1
-_prefix = ""
-
-
-def rfc3339(at_ms: int) -> str:
-    """`2026-01-31T08:00:00.123Z` of milliseconds since 1970, before the year 10000.
-
-    The prefix of the last second is kept: times of one batch share it.
-    """
-    global _prefix_second, _prefix
-    second, millisecond = divmod(at_ms, 1000)
-    if second != _prefix_second:
-        _prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        _prefix_second = second
-    return f"{_prefix}.{millisecond:03d}Z"
