@@ -77,7 +77,7 @@ class LocationContent(Struct, frozen=True, gc=False):
 
 
 class PollContent(Struct, frozen=True, gc=False):
-    """is_anonymous: nobody is told who chose what."""
+    """options: different ones. is_anonymous: nobody is told who chose what."""
 
     question: Annotated[str, Meta(min_length=1, max_length=300)]
     options: Annotated[
@@ -86,6 +86,10 @@ class PollContent(Struct, frozen=True, gc=False):
     ]
     is_multiple: bool = False
     is_anonymous: bool = False
+
+    def __post_init__(self) -> None:
+        if len(set(self.options)) != len(self.options):
+            raise ValueError("two options are the same")
 
 
 CONTENT_TYPES: Final[dict[str, type[Struct]]] = {
@@ -106,6 +110,10 @@ class Button(Struct, frozen=True, gc=False, omit_defaults=True):
     text: Annotated[str, Meta(min_length=1, max_length=64)]
     data: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
     url: Url | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.data is UNSET) == (self.url is UNSET):
+            raise ValueError("a button has data or a url")
 
 
 ButtonRow: TypeAlias = Annotated[

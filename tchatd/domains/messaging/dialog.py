@@ -9,7 +9,7 @@ Whoever shows an event or a message to somebody takes it through `shown_event` o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, structs
@@ -20,7 +20,9 @@ from tchatd.domains.messaging.member import Hidden, Member, MemberExtra
 from tchatd.domains.messaging.message_state import (
     MessageBody,
     MessageState,
+    as_of,
     hidden_message,
+    message_as_of,
     message_of_state,
     state_of_row,
 )
@@ -107,7 +109,10 @@ class Changes(Struct, gc=False):
         for state in self.messages:
             changes = state.changes
             size += _MESSAGE_SIZE * (1 + len(changes.history))
-            size += sum(len(reactors.users) for reactors in changes.reactions)
+            if (
+                changes.reactions
+            ):  # but for one emoji's it shares them with earlier ones
+                size += max(len(reactors.users) for reactors in changes.reactions)
             if changes.poll is not None:
                 size += sum(map(len, changes.poll.votes))
         return size
@@ -149,6 +154,11 @@ class Entry(Struct, gc=False):
     changes: Changes | None = None
 
 
+def _never() -> int:
+    """The time by which nothing is over yet."""
+    return 0
+
+
 class DialogState:
     """One loaded dialog. members: never changed in place, events hold on to it.
 
@@ -188,6 +198,7 @@ class DialogState:
         "messages",
         "messages_max",
         "name",
+        "now_ms",
         "number",
         "participant_ids",
         "participants",
@@ -199,7 +210,8 @@ class DialogState:
         "unflushed",
     )
 
-    def __init__(self, row: DialogRow) -> None:
+    def __init__(self, row: DialogRow, now_ms: Callable[[], int] = _never) -> None:
+        self.now_ms = now_ms
         self.number = row.number
         self.id = uuid_text(row.id)
         self.type = row.type
@@ -295,6 +307,9 @@ class DialogState:
         return entry.state or _state_of_entry(entry)
 
     def message_of(self, state: MessageState) -> Message:
+        """Nothing of what it says if its time is over: deleting it may take a while."""
+        if state.expires_ms:
+            state = as_of(state, self.now_ms())
         is_pinned = bool(self.pins) and state.id in self.pins
         return message_of_state(state, self.id, is_pinned=is_pinned)
 
@@ -302,6 +317,8 @@ class DialogState:
         """The message as it is by now; without who has read it."""
         state = self.messages.get(message.seq)
         if state is None or state.position == 0:
+            if message.expires_at is not UNSET:
+                return message_as_of(message, self.now_ms())
             return message
         return self.message_of(state)
 
@@ -310,10 +327,10 @@ class DialogState:
 
         hidden: what whoever sees it has hidden: the event is there, its message empty.
         """
-        if hidden is not None and type(event) in _WITH_MESSAGE:
-            message = event.message  # type: ignore[union-attr]  # by its type
-            if message.seq in hidden:
-                return structs.replace(event, message=hidden_message(message))
+        if hidden is not None:
+            left = without_hidden(event, hidden)
+            if left is not event:
+                return left
         if not self.messages:
             return event
         if type(event) is MessageNew:
@@ -491,6 +508,13 @@ class DialogState:
             self.participant_ids, self.participants = ids, texts_of(ids)
 
 
+def without_hidden(event: Event, hidden: Hidden) -> Event:
+    """The event, its message empty if it is hidden: the seq is needed."""
+    if isinstance(event, MessageNew | MessageEdited) and event.message.seq in hidden:
+        return structs.replace(event, message=hidden_message(event.message))
+    return event
+
+
 def unread_count(member: Member, message_count: int, deleted: BitMap | None) -> int:
     """Messages after the member's cursor, but for deleted ones."""
     unread = message_count - member.read_ordinal
@@ -628,7 +652,6 @@ def _state_of_entry(entry: Entry) -> MessageState:
     )
 
 
-_WITH_MESSAGE: Final = (MessageNew, MessageEdited)
 _NEWCOMER: Final = Member()
 _NOTHING: Final = BitMap()
 _MEMBER_SIZE: Final = 400

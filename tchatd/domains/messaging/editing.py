@@ -29,7 +29,7 @@ from tchatd.domains.messaging.message_state import MessageBody
 from tchatd.domains.messaging.models import Done
 from tchatd.domains.messaging.records import DeleteRecord, EditRecord
 from tchatd.domains.messaging.settings import DELETE_ANY
-from tchatd.domains.messaging.store import Bots, CommandLog, UserDirectory
+from tchatd.domains.messaging.store import Bots, CommandLog, Gate, UserDirectory
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Context
@@ -51,6 +51,7 @@ class Editing:
         self._log = log
         self._directory = directory
         self._bots = bots
+        self.gate: Gate | None = None
         self._clock = clock
         self._messages = messages
 
@@ -116,6 +117,8 @@ class Editing:
         if missing:
             return Missing(members=missing)
         rules.check_room(dialog)
+        if self.gate is not None:
+            self.gate.admit_edit(caller.user_number, content)
         record = EditRecord(
             dialog.number,
             max(now_ms, dialog.active_ms),

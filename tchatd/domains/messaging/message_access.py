@@ -19,7 +19,7 @@ from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.identifiers import message_address, message_id
 from tchatd.domains.messaging.member import Member
-from tchatd.domains.messaging.message_state import MessageState, state_of_row
+from tchatd.domains.messaging.message_state import MessageState, as_of, state_of_row
 from tchatd.domains.messaging.models import Message
 from tchatd.domains.messaging.reach import Blocks, may_reach
 from tchatd.domains.messaging.store import (
@@ -225,4 +225,4 @@ def _target(
         raise MessageNotFound
     if not sees_hidden and member.extra.hides(state.seq):
         raise MessageNotFound
-    return Target(dialog, member, state)
+    return Target(dialog, member, as_of(state, dialog.now_ms()))

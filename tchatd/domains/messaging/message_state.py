@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from tchatd.domains.messaging.content import Buttons, Forward
 from tchatd.domains.messaging.identifiers import message_id, uuid_text
@@ -210,6 +210,40 @@ def message_of_state(
         poll=poll_results(state),
         buttons=UNSET if deleted else body.buttons,
         expires_at=rfc3339(state.expires_ms) if state.expires_ms else UNSET,
+    )
+
+
+def as_of(state: MessageState, now_ms: int) -> MessageState:
+    """The message as it is then: of one whose time is over what its deletion leaves."""
+    if not 0 < state.expires_ms <= now_ms:
+        return state
+    body = MessageBody(
+        type=state.body.type,
+        content={},
+        reply_to_id=state.body.reply_to_id,
+        thread_id=state.body.thread_id,
+    )
+    changes = MessageChanges(deleted_ms=state.expires_ms, thread=state.changes.thread)
+    return structs.replace(state, body=body, changes=changes, expires_ms=0)
+
+
+def message_as_of(message: Message, now_ms: int) -> Message:
+    """As `as_of`, of a message that is made already."""
+    expires_at = message.expires_at
+    if expires_at is UNSET or expires_at > rfc3339(now_ms):
+        return message
+    return Message(
+        id=message.id,
+        dialog_id=message.dialog_id,
+        seq=message.seq,
+        sender_id=message.sender_id,
+        type=message.type,
+        content={},
+        created_at=message.created_at,
+        reply_to_id=message.reply_to_id,
+        deleted_at=expires_at,
+        thread_id=message.thread_id,
+        thread=message.thread,
     )
 
 

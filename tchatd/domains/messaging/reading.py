@@ -79,12 +79,17 @@ class Reading:
         member = dialog.by_number[user]
         if not dialog.lacks_last_message(member.extra):
             return self._log.hold(dialog.view(member), dialog.changed_position)
+        view, seen = dialog.view(member), dialog.changed_position
+        return self._log.hold(await self.with_last(view, dialog, member), seen)
+
+    async def with_last(
+        self, view: Dialog, dialog: DialogState, member: Member
+    ) -> Dialog:
+        """The view, with the last message that the member sees if memory lacks it."""
+        if not dialog.lacks_last_message(member.extra):
+            return view
         message = await self._messages.last_message(dialog, member)
-        dialog = await self._access.open_number(user, dialog.number)
-        view = dialog.view(dialog.by_number[user])
-        if view.last_message is UNSET and message is not None:
-            view = structs.replace(view, last_message=message)
-        return self._log.hold(view, dialog.changed_position)
+        return view if message is None else structs.replace(view, last_message=message)
 
     # The list of dialogs
 
@@ -122,6 +127,11 @@ class Reading:
             for d in fresh
             if before is None or d.active_position < before
         ]
+        lacking = {
+            d.id: (d, d.by_number[user])
+            for d in fresh
+            if d.lacks_last_message(d.by_number[user].extra)
+        }
         ours.sort(key=lambda item: item[0], reverse=True)
         start = max(0, offset - len(ours))
         rows, stored = await self._store.listed(
@@ -141,6 +151,12 @@ class Reading:
         window = merged[skip : skip + limit + 1]
         page = window[:limit]
         views = await self._views(page, changed_after)
+        views = [
+            await self.with_last(view, *lacking[view.id])
+            if view.id in lacking
+            else view
+            for view in views
+        ]
         await self._log.durable(seen)
         has_more = len(window) > limit
         return DialogPage(
@@ -169,7 +185,7 @@ class Reading:
     ) -> list[Dialog]:
         """Stored dialogs as the user sees them, with who has read the last message."""
         stored = [
-            (DialogState(row.dialog), row.member)
+            (DialogState(row.dialog, self._state.now_ms), row.member)
             for _, row in page
             if isinstance(row, ListedDialog)
             and max(row.dialog.last_position, row.member.own_position) > changed_after
@@ -183,9 +199,11 @@ class Reading:
         for row in readers:
             member = Member.of_row(row)
             of_dialog[row.dialog_number].by_number[row.user_number] = member
-        views = {
-            dialog.number: dialog.view(Member.of_row(row)) for dialog, row in stored
-        }
+        views = {}
+        for dialog, row in stored:
+            member = Member.of_row(row)
+            view = dialog.view(member)
+            views[dialog.number] = await self.with_last(view, dialog, member)
         shown: list[Dialog] = []
         for _, item in page:
             if isinstance(item, ListedDialog):
@@ -248,7 +266,8 @@ class Reading:
         if edited:
             found = await self._store.load(Wants(messages=edited))
             states = {row.seq: state_of_row(row) for row in found.messages}
-        return [event_of(row, dialog.id, dialog.pins, states) for row in rows]
+        now_ms = self._state.now_ms()
+        return [event_of(row, dialog.id, dialog.pins, states, now_ms) for row in rows]
 
 
 def _changed_at(dialog: DialogState, user: int) -> int:

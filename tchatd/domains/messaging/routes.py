@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tchatd.domains.messaging import events, member_routes, models
+from tchatd.domains.messaging import events, member_routes, message_routes, models
 from tchatd.domains.messaging.errors import (
     DialogFull,
     DialogNotFound,
@@ -10,8 +10,11 @@ from tchatd.domains.messaging.errors import (
     InvalidContent,
     InvalidMention,
     InvalidParticipants,
+    MessageGone,
     MessageNotFound,
     NotAllowed,
+    NoThreadHere,
+    OnlyBots,
     ServerMade,
     Silenced,
     SlowMode,
@@ -28,6 +31,7 @@ def operations(service: MessagingService) -> list[Operation]:
         *_dialogs(service),
         *member_routes.operations(service),
         *_messages(service),
+        *message_routes.operations(service),
         *_live(service),
     ]
 
@@ -116,6 +120,9 @@ def _messages(service: MessagingService) -> list[Operation]:
                 MessageNotFound,
                 ForeignReply,
                 InvalidMention,
+                MessageGone,
+                NoThreadHere,
+                OnlyBots,
                 NotAllowed,
                 Silenced,
                 SlowMode,

@@ -35,6 +35,7 @@ from tchatd.domains.messaging.identifiers import uuid_text
 from tchatd.domains.messaging.message_state import (
     MessageBody,
     MessageState,
+    as_of,
     body_text,
     message_of_state,
     state_of_row,
@@ -112,9 +113,11 @@ def edited_seq(row: EventRow) -> int:
     return _edited_body(row.body).message_seq
 
 
-def message_of(row: EventRow, dialog_id: str, pins: tuple[str, ...] = ()) -> Message:
-    """row: of a `message.new`. pins: of its dialog."""
-    state = state_of_row(row)
+def message_of(
+    row: EventRow, dialog_id: str, pins: tuple[str, ...] = (), now_ms: int = 0
+) -> Message:
+    """row: of a `message.new`. pins: of its dialog. now_ms: see `as_of`."""
+    state = as_of(state_of_row(row), now_ms)
     is_pinned = bool(pins) and state.id in pins
     return message_of_state(state, dialog_id, is_pinned=is_pinned)
 
@@ -124,19 +127,21 @@ def event_of(
     dialog_id: str,
     pins: tuple[str, ...] = (),
     edited: Mapping[int, MessageState] = NONE_EDITED,
+    now_ms: int = 0,
 ) -> Event:
     """As it was told, but that a message in it is as it is now.
 
     pins: of its dialog. edited: by seq, the messages of the `message.edited` events.
+    now_ms: see `as_of`.
     """
     if row.kind == MESSAGE_NEW:
-        return MessageNew(dialog_id, row.seq, message_of(row, dialog_id, pins))
+        return MessageNew(dialog_id, row.seq, message_of(row, dialog_id, pins, now_ms))
     if row.kind == MESSAGE_READ:
         return _read(row, dialog_id)
     if row.kind == DIALOG_CREATED:
         return DialogCreated(dialog_id, row.seq, _dialog_body(row.body))
     if row.kind == MESSAGE_EDITED:
-        state = edited[edited_seq(row)]
+        state = as_of(edited[edited_seq(row)], now_ms)
         message = message_of_state(state, dialog_id, is_pinned=state.id in pins)
         return MessageEdited(dialog_id, row.seq, message)
     return _plain[row.kind](row.body)

@@ -13,13 +13,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from tchatd.domains.messaging import rules
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.bans import Bans
+from tchatd.domains.messaging.composing import (
+    NOTHING,
+    Beside,
+    Nobody,
+    beside,
+    says_more,
+)
+from tchatd.domains.messaging.content import Forward
 from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.editing import Editing
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
+from tchatd.domains.messaging.forwarding import copied
+from tchatd.domains.messaging.hiding import Hiding
 from tchatd.domains.messaging.identifiers import (
     client_time_ms,
     keyed_dialog_id,
@@ -28,6 +39,9 @@ from tchatd.domains.messaging.identifiers import (
     user_dialog_id,
 )
 from tchatd.domains.messaging.membership import Membership
+from tchatd.domains.messaging.message_access import MessageAccess, Missing
+from tchatd.domains.messaging.message_commands import DeleteMessage, ForwardMessage
+from tchatd.domains.messaging.message_reading import MessageReading
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
     CreateDialog,
@@ -38,6 +52,7 @@ from tchatd.domains.messaging.models import (
 from tchatd.domains.messaging.own import Own
 from tchatd.domains.messaging.profile import Profiles
 from tchatd.domains.messaging.reach import Blocks, NoBlocks, check_addable, may_reach
+from tchatd.domains.messaging.reacting import Reacting
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.records import (
     DialogRecord,
@@ -50,8 +65,10 @@ from tchatd.domains.messaging.settings import WRITE_FREELY, settings_bytes
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     MESSAGE_NEW,
+    Bots,
     CommandLog,
     DialogStore,
+    Gate,
     Hub,
     UserDirectory,
 )
@@ -62,6 +79,7 @@ from tchatd.kernel.clock import Clock
 from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Context, Reply
+
 
 OpenBusiness = Callable[
     [Context, Sequence[UUID], Mapping[UUID, int]], Awaitable[Any | None]
@@ -83,6 +101,7 @@ class MessagingService:
         ids: Ids,
         blocks: Blocks | None = None,
         typing: TypingSettings | None = None,
+        bots: Bots | None = None,
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,6 +113,7 @@ class MessagingService:
         self._clock = clock
         self._ids = ids
         self._access = DialogAccess(state, log)
+        self.gate: Gate | None = None
         self._blocks = blocks or NoBlocks()
         self.typing = Typing(
             self._access, hub, self._blocks, clock, typing or TypingSettings(), now=now
@@ -107,10 +127,16 @@ class MessagingService:
         self.bans = Bans(log, self._access, directory, self.membership, clock)
         self.own = Own(log, self._access, clock)
         self.profiles = Profiles(log, self._access, self.own, clock)
-        reading = Reading(state, log, store, self._access)
+        self._bots = bots or Nobody()
+        self._targets = targets = MessageAccess(log, store, self._access, self._blocks)
+        self.messages = MessageReading(log, store, directory, self._access, targets)
+        self.editing = Editing(log, directory, self._bots, clock, targets)
+        self.hiding = Hiding(log, clock, self._access, targets)
+        self.reacting = Reacting(log, clock, targets)
+        reading = Reading(state, log, store, self._access, self.messages)
         self.list_dialogs = reading.list_dialogs
         self.get_dialog = reading.get_dialog
-        self.list_messages = reading.list_messages
+        self.list_messages = self.messages.list_messages
         self.list_events = reading.list_events
         self.sync = Syncing(state, log, store, reading).sync
         self.open_business: OpenBusiness | None = None
@@ -142,6 +168,8 @@ class MessagingService:
             view = dialog.view(dialog.member(caller.user_number))
             answer = Reply(view, 200) if command.type == "user" else view
             return self._log.hold(answer, dialog.changed_position)
+        if self.gate is not None:
+            self.gate.check_open(caller.user_number)
         await check_addable(self._blocks, caller.user_number, found, "participants")
         return self._create(context, command, id, numbers, settings_bytes(settings))
 
@@ -180,11 +208,7 @@ class MessagingService:
         """
         caller = context.caller
         assert caller is not None
-        client_id: bytes | None = None
-        if command.client_id is not UNSET:
-            client_id = rules.client_id_bytes(command.client_id)
-        elif context.idempotency_id is not None:
-            client_id = rules.client_id_bytes(context.idempotency_id)
+        client_id = _client_id(context, command.client_id)
         dialog = self._access.find(caller.user_number, command.dialog_id)
         if dialog is not None:
             member = dialog.by_number[caller.user_number]
@@ -193,7 +217,7 @@ class MessagingService:
                     return self._first_answer(dialog, member.recent[client_id])
                 if int.from_bytes(client_id[:6], "big") <= member.floor_ms:
                     return self._send_later(context, command, client_id)
-            if command.mentions or command.reply_to_id:
+            if says_more(command):
                 return self._send_later(context, command, client_id)
             if not may_reach(self._blocks, dialog, caller.user_number):
                 return self._send_later(context, command, client_id)
@@ -206,8 +230,7 @@ class MessagingService:
         command: SendMessage,
         dialog: DialogState,
         client_id: bytes | None,
-        mentions: tuple[str, ...] = (),
-        mention_numbers: tuple[int, ...] = (),
+        beside: Beside = NOTHING,
     ) -> Any:
         """Accept a message that is known to be new."""
         caller = context.user
@@ -220,23 +243,61 @@ class MessagingService:
             or member.extra.silenced_until_ms
         ):
             rules.check_may_write(dialog, member, now_ms)
+        content = rules.content_of(command.type, command.content)
+        if self.gate is not None:
+            self.gate.admit(caller.user_number, dialog.number, content)
         record = MessageRecord(
             dialog.number,
             now_ms if now_ms > dialog.active_ms else dialog.active_ms,
             caller.user_number,
             caller.user_id.bytes,
             command.type,
-            rules.content_of(command.type, command.content),
+            content,
             client_id,
             str(reply_to) if reply_to else None,
-            mentions,
-            mention_numbers,
+            beside.mentions,
+            beside.mention_numbers,
+            beside.thread_seq,
+            beside.forward,
+            beside.buttons,
         )
         self.typing.sent(dialog.number, caller.user_number)
         return self._log.submit(record, context.connection)
 
+    def delete_message(self, context: Context, command: DeleteMessage) -> Any:
+        """For everyone, or for the caller alone."""
+        if command.for_ == "me":
+            return self.hiding.delete_for_me(context, command)
+        return self.editing.delete_for_everyone(context, command)
+
+    async def forward_message(self, context: Context, command: ForwardMessage) -> Any:
+        """A Deferred of the new Message; a repeat gets the first answer.
+
+        Raises:
+            DialogNotFound: of where it is to go.
+            MessageNotFound, MessageGone, NotForwardable, and as `send_message`.
+        """
+        user = context.user.user_number
+        client_id = _client_id(context, command.client_id)
+        dialog = await self._access.open(user, command.dialog_id)
+        if client_id is not None:
+            first = await self._sent(dialog, user, client_id, look_up=True)
+            if first is not None:
+                return first
+        copy = copied(await self._targets.look(user, command.message_id))
+        send = SendMessage(
+            dialog_id=command.dialog_id,
+            type=copy.type,  # type: ignore[arg-type]  # a message has it
+            content=copy.content,
+        )
+        return await self._send_later(context, send, client_id, copy.origin)
+
     async def _send_later(
-        self, context: Context, command: SendMessage, client_id: bytes | None
+        self,
+        context: Context,
+        command: SendMessage,
+        client_id: bytes | None,
+        origin: Forward | None = None,
     ) -> Any:
         """As `send_message`, loading and looking up what is not in memory."""
         user = context.user.user_number
@@ -244,14 +305,13 @@ class MessagingService:
         number = dialog.number
         if client_id is not None:
             # A repeat is not refused for what it mentions or replies to.
-            says_more = bool(command.mentions or command.reply_to_id)
-            first = await self._sent(dialog, user, client_id, look_up=says_more)
+            look_up = says_more(command)
+            first = await self._sent(dialog, user, client_id, look_up=look_up)
             if first is not None:
                 return first
-        mentions = () if command.mentions is UNSET else tuple(command.mentions)
-        mentioned: Mapping[UUID, int] = {}
-        if mentions:
-            mentioned = await self._directory.numbers_of(mentions)
+        people: Mapping[UUID, int] = {}
+        if command.mentions:
+            people = await self._directory.numbers_of(command.mentions)
         if command.reply_to_id:
             dialog = await self._access.open_number(user, number)
             seq = rules.reply_seq(dialog, command.reply_to_id)
@@ -262,24 +322,40 @@ class MessagingService:
             if not may_reach(self._blocks, dialog, user):
                 await self._blocks.load(list(dialog.members))
                 continue
-            texts, numbers = rules.mentioned(dialog, mentions, mentioned)
+            more = beside(command, dialog, user, people, origin, self._bots)
+            if isinstance(more, Missing):
+                await self._load_beside(user, number, command, more)
+                continue
             member = dialog.by_number[user]
             if client_id is None:
-                return self._send(context, command, dialog, None, texts, numbers)
+                return self._send(context, command, dialog, None, more)
             if client_id in member.recent:
                 return await self._first_answer_later(dialog, member.recent[client_id])
             if int.from_bytes(client_id[:6], "big") > member.floor_ms:
-                return self._send(context, command, dialog, client_id, texts, numbers)
+                return self._send(context, command, dialog, client_id, more)
             row = await self._log.sent(number, user, client_id)
             if row is not None:
-                return message_of(row, dialog.id)
+                return message_of(row, dialog.id, dialog.pins)
             again = self._access.find_number(user, number)
             if again is None or not may_reach(self._blocks, again, user):
                 continue
+            more = beside(command, again, user, people, origin, self._bots)
+            if isinstance(more, Missing):
+                continue
             member = again.by_number[user]
             if client_id not in member.recent:
-                return self._send(context, command, again, client_id, texts, numbers)
+                return self._send(context, command, again, client_id, more)
         raise Unavailable("Too much is being loaded.")
+
+    async def _load_beside(
+        self, user: int, number: int, command: SendMessage, missing: Missing
+    ) -> None:
+        """Raises MessageNotFound: the message whose thread it is to be is none."""
+        if missing.members:
+            await self._log.load(members=[(number, n) for n in missing.members])
+        else:
+            assert command.thread_id is not UNSET
+            await self._targets.open(user, command.thread_id)
 
     async def _sent(
         self, dialog: DialogState, user: int, client_id: bytes, *, look_up: bool
@@ -294,21 +370,23 @@ class MessagingService:
             return await self._first_answer_later(dialog, seq)
         if look_up and client_time_ms(client_id) <= member.floor_ms:
             row = await self._log.sent(dialog.number, user, client_id)
-            return None if row is None else message_of(row, dialog.id)
+            return None if row is None else message_of(row, dialog.id, dialog.pins)
         return None
 
     def _first_answer(self, dialog: DialogState, seq: int) -> Any:
+        """The message, as it is by now."""
         entry = dialog.entry_at(seq)
-        if entry is not None:
-            return self._log.hold(entry.answer, entry.position)
-        return self._first_answer_later(dialog, seq)
+        if entry is None:
+            return self._first_answer_later(dialog, seq)
+        message = dialog.shown_message(entry.answer)
+        return self._log.hold(message, dialog.changed_position)
 
     async def _first_answer_later(self, dialog: DialogState, seq: int) -> Any:
         entry = dialog.entry_at(seq)
         if entry is not None:
-            return self._log.hold(entry.answer, entry.position)
+            return self._first_answer(dialog, seq)
         [row] = await self._store.events(dialog.number, seq - 1, seq, 1)
-        return message_of(row, dialog.id)
+        return dialog.shown_message(message_of(row, dialog.id, dialog.pins))
 
     # Reading
 
@@ -378,6 +456,15 @@ class MessagingService:
         ):
             raise MessageNotFound
         return rows[0].ordinal
+
+
+def _client_id(context: Context, given: UUID | UnsetType) -> bytes | None:
+    """The name of what is sent; None for none. Raises Invalid."""
+    if given is not UNSET:
+        return rules.client_id_bytes(given)
+    if context.idempotency_id is not None:
+        return rules.client_id_bytes(context.idempotency_id)
+    return None
 
 
 def _address_of(id: UUID) -> tuple[int, int]:

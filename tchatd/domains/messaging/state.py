@@ -97,8 +97,11 @@ class MessagingState:
     is_kept: whether somebody who waits is about to look at it, so that it must stay.
     """
 
-    def __init__(self, limits: StateLimits) -> None:
+    def __init__(
+        self, limits: StateLimits, now_ms: Callable[[], int] = lambda: 0
+    ) -> None:
         self._limits = limits
+        self.now_ms = now_ms
         self._by_id: OrderedDict[str, DialogState] = OrderedDict()
         self._by_number: dict[int, DialogState] = {}
         self._user_texts: dict[bytes, str] = {}
@@ -177,7 +180,7 @@ class MessagingState:
             self._make_room(wants)
         for row in found.dialogs:
             if row.number not in self._by_number:
-                self._add(DialogState(row))
+                self._add(DialogState(row, self.now_ms))
         for member in found.members:
             dialog = self._by_number.get(member.dialog_number)
             if dialog is not None and member.user_number not in dialog.by_number:
@@ -472,7 +475,7 @@ class MessagingState:
             last_position=position,
             settings=record.settings,
         )
-        dialog = DialogState(row)
+        dialog = DialogState(row, self.now_ms)
         dialog.flushed_seq = 0
         dialog.all_loaded = True
         role = MEMBER if record.type == "user" else OWNER

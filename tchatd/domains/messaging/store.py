@@ -429,6 +429,23 @@ class Bots(Protocol):
     def is_bot(self, user_number: int) -> bool: ...
 
 
+class Gate(Protocol):
+    """Refuses for reasons that are no dialog's: sanctions, rates, filters, bots."""
+
+    def check_open(self, user_number: int) -> None:
+        """May the user open a new dialog? Raises: a DomainError that says why not."""
+        ...
+
+    def admit(self, user_number: int, dialog_number: int, content: Any) -> None:
+        """May this go in? Asked once, of a message that is new and would be accepted.
+
+        Raises: a DomainError that says why not.
+        """
+        ...
+
+    def admit_edit(self, user_number: int, content: Any) -> None: ...
+
+
 class Hub(Protocol):
     """Brings events to whoever is online of those concerned."""
 

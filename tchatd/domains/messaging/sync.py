@@ -34,10 +34,15 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, field
 
 from tchatd.domains.messaging.access import ATTEMPTS_MAX
-from tchatd.domains.messaging.dialog import DialogState, Entry, own_state
+from tchatd.domains.messaging.dialog import (
+    DialogState,
+    Entry,
+    own_state,
+    without_hidden,
+)
 from tchatd.domains.messaging.events import Event, OwnState, SyncPage
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.member import Member
+from tchatd.domains.messaging.member import Member, hidden_of
 from tchatd.domains.messaging.message_state import MessageState, state_of_row
 from tchatd.domains.messaging.models import DIALOGS_PAGE_MAX, Dialog, Sync
 from tchatd.domains.messaging.reading import Reading
@@ -235,7 +240,9 @@ class Syncing:
             if dialog is None:
                 dialog = self._state.find_number(part.number)
             rows = of_dialog.get(part.number, [])
-            for seq, event, event_size in _events(part, last, rows, states, dialog):
+            hidden = hidden_of(part.member.extra)
+            told = _events(part, last, rows, states, dialog, self._state.now_ms())
+            for seq, event, event_size in told:
                 size += event_size
                 if size > SYNC_BYTES_MAX and page.events:
                     page.number, page.seq = part.number, seq - 1
@@ -243,6 +250,8 @@ class Syncing:
                 if dialog is not None and dialog.messages:
                     page.shown = max(page.shown, dialog.changed_position)
                     event = dialog.shown_event(event)
+                if hidden is not None:
+                    event = without_hidden(event, hidden)
                 page.events.append(event)
             if last == part.last:
                 _end(page, part)
@@ -267,10 +276,11 @@ class Syncing:
         for dialog in found:
             page.shown = max(page.shown, dialog.changed_position)
             if user in dialog.members:
-                views.append(dialog.view(dialog.member(user)))
+                member = dialog.by_number[user]
+                views.append((dialog.view(member), dialog, member))
             else:
                 page.left.append(dialog.id)
-        return views
+        return [await self._reading.with_last(*view) for view in views]
 
     async def _latest(self, user: int, after: int) -> list[Dialog]:
         page = await self._reading.page_of_dialogs(
@@ -397,6 +407,7 @@ def _events(
     rows: list[EventRow],
     states: Mapping[int, Mapping[int, MessageState]],
     dialog: DialogState | None,
+    now_ms: int,
 ) -> Iterable[tuple[int, Event, int]]:
     """Seq, event and about its size in bytes, of the part's events up to `last`."""
     pins: tuple[str, ...] = ()
@@ -407,7 +418,7 @@ def _events(
     edited = states.get(part.number, {})
     for row in rows:
         size = 256 + len(row.body) + len(row.changed or b"")
-        yield row.seq, event_of(row, part.id, pins, edited), size
+        yield row.seq, event_of(row, part.id, pins, edited, now_ms), size
     for entry in part.fresh.entries if part.fresh else ():
         if part.floor < entry.seq <= last:
             yield entry.seq, entry.event, _size_of(entry)

@@ -24,7 +24,7 @@ FITS: list[tuple[str, dict[str, Any]]] = [
     ("voice", {"file_url": URL, "duration_ms": 300_000, "waveform": [0, 255] * 256}),
     ("file", {"file_url": URL, "name": "a", "size_bytes": 0, "mime_type": "a/b"}),
     ("location", {"latitude": -90, "longitude": 180.0}),
-    ("poll", {"question": "?", "options": ["a"] * POLL_OPTIONS_MAX}),
+    ("poll", {"question": "?", "options": [*"abcdefghijklmn"[:POLL_OPTIONS_MAX]]}),
 ]
 DOES_NOT: list[tuple[str, dict[str, Any]]] = [
     ("text", {"text": ""}),
@@ -38,7 +38,8 @@ DOES_NOT: list[tuple[str, dict[str, Any]]] = [
     ("file", {"file_url": URL, "name": "a", "size_bytes": 0, "mime_type": "ab"}),
     ("location", {"latitude": 90.1, "longitude": 0}),
     ("poll", {"question": "?", "options": ["a"]}),
-    ("poll", {"question": "?", "options": ["a"] * (POLL_OPTIONS_MAX + 1)}),
+    ("poll", {"question": "?", "options": [*"abcdefghijklmn"[: POLL_OPTIONS_MAX + 1]]}),
+    ("poll", {"question": "?", "options": ["a", "b", "a"]}),
     ("poll", {"question": "?", "options": ["a", ""]}),
 ]
 
