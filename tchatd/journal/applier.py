@@ -89,6 +89,7 @@ class Applier:
         self._unflushed_max = unflushed_max
         self._held_bytes_max = held_bytes_max
         self.held_bytes = 0
+        self.has_more = False
         self._pending: deque[tuple[int, Deferred[Any], Entry | None, Any]] = deque()
         self._unreleased: deque[tuple[int, list[Entry]]] = deque()
         self.unflushed: deque[Entry] = deque()
@@ -195,9 +196,13 @@ class Applier:
             self.on_flushable()
 
     def flushable(self, count_max: int) -> list[Entry]:
-        """The next durable entries, in order; they stay until `flushed`."""
+        """The next durable entries, in order; they stay until `flushed`.
+
+        `has_more`: there are more, which would have made the batch too large.
+        """
         batch: list[Entry] = []
         durable, rows, size = self.durable_position, 0, 0
+        self.has_more = False
         for entry in self.unflushed:
             if entry.position > durable or len(batch) == count_max:
                 break
@@ -205,6 +210,7 @@ class Applier:
             if entry.changes is not None:
                 size += entry.changes.size
             if batch and (rows > FLUSH_ROWS_MAX or size > FLUSH_BYTES_MAX):
+                self.has_more = True
                 break
             batch.append(entry)
         return batch

@@ -145,8 +145,11 @@ class Flusher:
                     return
                 await self._wake.wait()
                 self._wake = trio.Event()
-            elif not self._closing and wrote < self._settings.batch_max:
+            elif not self._closing and not self._is_full(wrote):
                 await trio.sleep_until(began_s + self._settings.interval_s)
+
+    def _is_full(self, wrote: int) -> bool:
+        return wrote >= self._settings.batch_max or self._applier.has_more
 
     async def flush(self) -> None:
         """Write everything that is durable now."""

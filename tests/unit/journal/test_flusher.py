@@ -12,11 +12,15 @@ import trio
 
 from tchatd.domains.messaging.dialog import Entry
 from tchatd.domains.messaging.models import ReadMessages
+from tchatd.domains.messaging.records import Record
 from tchatd.domains.messaging.store import FlushBatch, StoreDiverged
+from tchatd.journal import applier as applier_module
 from tchatd.journal.errors import JournalFull
 from tchatd.journal.flusher import FlusherSettings, batch_of
 from tchatd.kernel.errors import Unavailable
 from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support import applied as a
+from tests.support.applied import Applied
 from tests.support.messaging import Core, group_of, loading, text, with_user
 
 
@@ -253,3 +257,61 @@ async def test_what_the_store_never_got_is_followed_again() -> None:
     await again.applier.recover(again.flusher.flush)
     assert second.taken == [(2, 0)]
     assert second.flushed == [1, 2]
+
+
+async def test_a_batch_that_was_full_is_followed_by_the_next_at_once(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applier_module, "FLUSH_ROWS_MAX", 40)
+    store = FlakyStore()
+    core = Core(store, settings=FlusherSettings(interval_s=5))
+    async with loading(core):
+        for _ in range(6):
+            await core.do(1, group_of(range(2, 32)))
+    began_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(core.flusher.run)
+        while core.journal.trimmed < 6:
+            await trio.sleep(0.1)
+        assert trio.current_time() - began_s < 5
+        core.flusher.close()
+    assert [batch.position for _, batch in store.begun] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_rows_last_value_is_written_once_whatever_moved_it() -> None:
+    # Given what changes rows whole between what moves cursors only,
+    records: list[Record] = [
+        a.dialog_of(1, 2, 3),
+        a.message(1, 1, mention_numbers=(2,)),
+        a.message(1, 2),
+        a.message(1, 1, mention_numbers=(2,)),
+        a.deliver(1, 3, 2),
+        a.read(1, 3, 2, 1),
+        a.message(1, 3),
+        a.profile(1, 1, "Dinner"),
+        a.react(1, 1, 2),
+        a.edit(1, 1, 2),
+        a.pin(1, 1, 2),
+    ]
+    apply = Applied()
+    entries = [apply(record) for record in records]
+    # when they are written in one batch, or in two, divided anywhere,
+    whole = MemoryDialogStore()
+    await whole.flush(await batch_of(entries, 0))
+    for middle in range(1, len(entries)):
+        parts = MemoryDialogStore()
+        first, second = entries[:middle], entries[middle:]
+        for part, before in ((first, 0), (second, middle)):
+            batch = await batch_of(part, before)
+            keys = [(m.dialog_number, m.user_number) for m in batch.members]
+            keys += [(c.dialog_number, c.user_number) for c in batch.cursors]
+            assert len(keys) == len(set(keys))
+            await parts.flush(batch)
+        # then the rows are the same.
+        assert (parts.log, parts.dialogs, parts.members) == (
+            *(whole.log, whole.dialogs),
+            whole.members,
+        )
+    member = whole.members[1, 2]
+    assert member.sent_ms == a.AT_MS + 5
+    assert member.mentions is not None
