@@ -16,7 +16,7 @@ import pytest
 
 from tchatd.domains.messaging import member_models as m
 from tchatd.domains.messaging import message_commands as c
-from tchatd.domains.messaging.errors import SlowMode
+from tchatd.domains.messaging.errors import Silenced, SlowMode
 from tchatd.domains.messaging.models import (
     CreateDialog,
     Dialog,
@@ -25,8 +25,9 @@ from tchatd.domains.messaging.models import (
     StartTyping,
 )
 from tchatd.domains.messaging.settings import DialogSettings
+from tchatd.domains.messaging.state import StateLimits
 from tchatd.kernel.errors import DomainError, ErrorKind
-from tests.support.messaging import Core, loading, text, user_id
+from tests.support.messaging import Core, group_of, loading, text, user_id
 
 OWNER, ACTOR, VICTIM, STRANGER = 1, 2, 3, 4
 SOON: Final = datetime(2027, 2, 1, tzinfo=UTC)
@@ -272,3 +273,35 @@ async def test_a_repeat_is_answered_however_slow_or_silent() -> None:
         assert await core.do(ACTOR, command) == first
         await core.do(OWNER, made.change(ACTOR, silenced_until=SOON))
         assert await core.do(ACTOR, command) == first
+
+
+async def test_slow_mode_and_silence_outlast_memory_and_a_crash() -> None:
+    """What they go by is stored with the member."""
+    limits = StateLimits(dialogs_max=1, tail_max=2)
+    core = Core(users=200, limits=limits)
+    async with loading(core):
+        made = await scene(core, "group", "member", slow_mode_s=30)
+        people = [user_id(n) for n in range(10, 130)]
+        add = m.AddMembers(dialog_id=made.dialog.id, user_ids=people)
+        await core.do(OWNER, add)
+        core.clock.advance(30_000)
+        await core.do(ACTOR, text(made.dialog.id))
+        core.clock.advance(10_000)
+        await core.flusher.flush()
+        await core.do(5, group_of([6]))
+        core.journal.sync()
+        await core.flusher.flush()
+        with pytest.raises(SlowMode) as slowed:
+            await core.do(ACTOR, text(made.dialog.id))
+        assert slowed.value.retry_after_s == 20
+        await core.do(OWNER, made.change(ACTOR, silenced_until=SOON))
+        again = await core.restart(limits=limits)
+        async with loading(again):
+            with pytest.raises(Silenced):
+                await again.do(ACTOR, text(made.dialog.id))
+            leave = m.RemoveMember(dialog_id=made.dialog.id, user_id=user_id(ACTOR))
+            await again.do(ACTOR, leave)
+            back = m.AddMembers(dialog_id=made.dialog.id, user_ids=[user_id(ACTOR)])
+            await again.do(OWNER, back)
+            with pytest.raises(Silenced):
+                await again.do(ACTOR, text(made.dialog.id))

@@ -279,6 +279,10 @@ class DialogStoreContract:
                 found = await store.in_role(number, roles)
                 assert found == await source.in_role(number, roles)
                 total += len(found)
+                for after, limit in ((0, 1), (3, 2), (40, 999)):
+                    page = await store.in_role(number, roles, after=after, limit=limit)
+                    above = [row for row in found if row.user_number > after]
+                    assert page == above[:limit]
         assert total > 10
 
     async def test_what_has_expired_and_is_not_deleted(

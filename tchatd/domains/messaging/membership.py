@@ -69,6 +69,7 @@ from tchatd.kernel.routing import Caller, Context
 _TRIES: Final = ATTEMPTS_MAX + 3
 """A command that waits for a member, for all members, for names and for the owners
 needs as many turns even when nothing comes in between."""
+_STAFF: Final = (OWNER, ADMIN)
 _NOBODY: Final = bytes(16)
 """Shown as the id of a member whose account is gone."""
 
@@ -104,7 +105,7 @@ class Membership:
         number, here = dialog.number, dialog.members
         _check_may_add(dialog, dialog.by_number[caller.user_number], role)
         found = await self._directory.numbers_of(command.user_ids)
-        rules.check_known(list(dict.fromkeys(command.user_ids)), found)
+        rules.check_known(command.user_ids, found, "user_ids")
         ids = {user: id for id, user in found.items()}
         wanted = BitMap(ids)
         new = {id: user for id, user in found.items() if user not in here}
@@ -189,7 +190,7 @@ class Membership:
         role = ROLES.index(command.role)
         if is_self:
             # Owners and admins may step down, and nobody rises by themselves.
-            if mine.role not in (OWNER, ADMIN) or RANKS[role] > RANKS[mine.role]:
+            if mine.role not in _STAFF or RANKS[role] > RANKS[mine.role]:
                 raise NotAllowed("Nobody gives themselves a role.")
         elif role == OWNER:
             check_may(dialog, mine, HAND_OVER, "Only an owner makes an owner.")
@@ -233,6 +234,9 @@ class Membership:
             until = until_ms(command.silenced_until, self._clock.now_ms())
             if until != member.extra.silenced_until_ms:
                 records.append(RestrictRecord(*head, other, other_id, until))
+        elif member.extra.silenced_until_ms and role != member.role and role in _STAFF:
+            # Else nobody could end it, once they are above whoever could.
+            records.append(RestrictRecord(*head, other, other_id, 0))
         for record in records:
             self._log.submit(record)
         sees_silence = dialog.may(mine, SILENCE) or member is mine

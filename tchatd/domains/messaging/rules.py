@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -253,11 +253,16 @@ def check_outranks(member: Member, other: Member) -> None:
         raise NotAllowed("They have your role, or one above it.")
 
 
-def check_known(people: Sequence[UUID], numbers: Mapping[UUID, int]) -> None:
-    """Raises InvalidParticipants: somebody does not exist."""
-    unknown = sum(id not in numbers for id in people)
+def check_known(
+    people: Iterable[UUID], numbers: Mapping[UUID, int], field: str = "participants"
+) -> None:
+    """field: of the command, which names `people`.
+
+    Raises InvalidParticipants: somebody does not exist.
+    """
+    unknown = sum(id not in numbers for id in set(people))
     if unknown:
         raise InvalidParticipants(
-            f"{unknown} of the participants do not exist.",
-            fields={"participants": "names somebody who does not exist"},
+            f"{unknown} of these people do not exist.",
+            fields={field: "names somebody who does not exist"},
         )

@@ -389,6 +389,22 @@ async def test_silence_ends_by_itself_and_the_past_is_none(core: Core) -> None:
     assert answer.silenced_until is UNSET
 
 
+@pytest.mark.parametrize("role", ["admin", "owner", "guest"])
+async def test_who_rises_to_run_the_dialog_is_heard_again(
+    core: Core, role: str
+) -> None:
+    dialog = await core.do(1, group_of([2]))
+    until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
+    await core.do(1, change(dialog, 2, silenced_until=until))
+    answer = await core.do(1, change(dialog, 2, role))
+    assert (answer.silenced_until is UNSET) == (role != "guest")
+    if role == "guest":
+        with pytest.raises(errors.Silenced):
+            await core.do(2, text(dialog.id))
+    else:
+        await core.do(2, text(dialog.id))
+
+
 @pytest.mark.parametrize(("by", "whom"), [(2, 3), (4, 4), (4, 5), (4, 1), (1, 1)])
 async def test_only_those_above_silence(core: Core, by: int, whom: int) -> None:
     dialog = await ranked(core)
