@@ -34,6 +34,7 @@ class Room:
         self.type = type
         self.bots = bots
         self.core = self._core()
+        self.processes = 1
         self.id = ""
 
     def _core(self) -> Core:
@@ -75,8 +76,9 @@ class Room:
     async def restart(self) -> None:
         """A new process over the same store."""
         await self.core.flusher.flush()
+        self.processes += 1
         self.core = await self.core.restart(
-            limits=self.core.state._limits, bots=self.bots
+            limits=self.core.state._limits, bots=self.bots, seed=self.processes
         )
 
     async def do(self, user: int, command: Any, **around: Any) -> Any:
