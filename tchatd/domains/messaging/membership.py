@@ -8,7 +8,6 @@ owner goes only while another one is seen in memory, at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from tchatd.domains.messaging.errors import (
 )
 from tchatd.domains.messaging.events import MemberAdded
 from tchatd.domains.messaging.identifiers import uuid_bytes
+from tchatd.domains.messaging.joining import add_record
 from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.member_models import (
     BANNED_MAX,
@@ -36,7 +36,6 @@ from tchatd.domains.messaging.member_models import (
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX
 from tchatd.domains.messaging.reach import Blocks, check_addable
 from tchatd.domains.messaging.records import (
-    AddRecord,
     DropRecord,
     RemoveRecord,
     RestrictRecord,
@@ -64,7 +63,7 @@ from tchatd.domains.messaging.store import (
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.errors import Invalid, Unavailable
-from tchatd.kernel.routing import Caller, Context
+from tchatd.kernel.routing import Context
 
 _TRIES: Final = ATTEMPTS_MAX + 3
 """A command that waits for a member, for all members, for names and for the owners
@@ -398,33 +397,6 @@ class Membership:
 
     def _now_ms(self, dialog: DialogState) -> int:
         return max(self._clock.now_ms(), dialog.active_ms)
-
-
-def add_record(
-    dialog: DialogState,
-    at_ms: int,
-    actor: Caller,
-    people: Iterable[tuple[int, UUID]],
-    role: int,
-) -> AddRecord:
-    """people: number and id of who comes; none of them is in, all are loaded.
-
-    Who is shown of the new membership was shown of the old one, or comes now.
-    """
-    ids = {number: id.bytes for number, id in people}
-    added = BitMap(ids)
-    known = {**_ids_of_shown(dialog), **ids}
-    shown = (dialog.members | added)[:MEMBERS_SHOWN_MAX]
-    return AddRecord(
-        dialog.number,
-        at_ms,
-        actor.user_number,
-        actor.user_id.bytes,
-        added.serialize(),
-        b"".join(ids[number] for number in added[:MEMBERS_SHOWN_MAX]),
-        b"".join(known[number] for number in shown),
-        role,
-    )
 
 
 def _check_may_add(dialog: DialogState, mine: Member, role: int) -> None:

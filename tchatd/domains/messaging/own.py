@@ -1,5 +1,6 @@
-"""Owns what one member keeps for themselves in a dialog: settings, draft, a cleared
-history. Only their own devices are told, and nothing is journaled when nothing changes.
+"""Owns what one member keeps for themselves in a dialog: settings and a draft.
+
+Only their own devices are told, and nothing is journaled when nothing changes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from tchatd.domains.messaging.errors import ForeignReply, MessageNotFound
 from tchatd.domains.messaging.identifiers import message_address
 from tchatd.domains.messaging.member import DraftState, MemberExtra, extra_bytes
 from tchatd.domains.messaging.member_models import ChangeOwn, SaveDraft, until_ms
-from tchatd.domains.messaging.records import OwnRecord, ReadRecord
-from tchatd.domains.messaging.rules import check_room
+from tchatd.domains.messaging.records import OwnRecord
 from tchatd.domains.messaging.store import CommandLog
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.routing import Context
@@ -87,33 +87,6 @@ class Own:
         if command.text:
             draft = DraftState(command.text, reply_to, self._clock.now_ms())
         return self._keep(context, dialog, structs.replace(extra, draft=draft))
-
-    # Clearing
-
-    def clear(self, context: Context, dialog: DialogState) -> Any:
-        """Hide everything so far from the caller; a Deferred of the OwnState.
-
-        dialog: found for the caller, without an await since. Reading comes first and by
-        itself: the others are told of it as ever.
-        """
-        caller = context.user
-        member, last = dialog.by_number[caller.user_number], dialog.last_message
-        if last is not None and last.seq > member.read_seq:
-            check_room(dialog)
-            read = ReadRecord(
-                dialog.number,
-                max(self._clock.now_ms(), dialog.active_ms),
-                caller.user_number,
-                caller.user_id.bytes,
-                last.seq,
-                dialog.message_count,
-                last.id,
-            )
-            self._log.submit(read)
-        extra = member.extra
-        if last is not None and last.seq > extra.cleared_seq:
-            extra = structs.replace(extra, cleared_seq=dialog.last_seq, hidden=None)
-        return self._keep(context, dialog, extra)
 
     def _keep(self, context: Context, dialog: DialogState, extra: MemberExtra) -> Any:
         caller = context.user

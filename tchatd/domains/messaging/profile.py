@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import UNSET, structs
@@ -14,8 +15,8 @@ from tchatd.domains.messaging.member_models import (
     DropDialog,
     SettingsChange,
 )
+from tchatd.domains.messaging.message_commands import ClearDialog
 from tchatd.domains.messaging.models import Done
-from tchatd.domains.messaging.own import Own
 from tchatd.domains.messaging.records import DropRecord, ProfileRecord
 from tchatd.domains.messaging.rules import check_may, check_room, check_settings
 from tchatd.domains.messaging.settings import (
@@ -31,12 +32,18 @@ from tchatd.kernel.routing import Context
 
 
 class Profiles:
+    """clear: hides a dialog's history from the caller alone."""
+
     def __init__(
-        self, log: CommandLog, access: DialogAccess, own: Own, clock: Clock
+        self,
+        log: CommandLog,
+        access: DialogAccess,
+        clear: Callable[[Context, ClearDialog], Any],
+        clock: Clock,
     ) -> None:
         self._log = log
         self._access = access
-        self._own = own
+        self._clear = clear
         self._clock = clock
 
     async def change(self, context: Context, command: ChangeDialog) -> Any:
@@ -86,7 +93,8 @@ class Profiles:
                 "Only an owner deletes it; to leave, delete yourself from its members."
             )
         if TYPES[dialog.type] == "user":
-            self._own.clear(context, dialog)
+            # In memory as the dialog is, so that it needs no awaiting.
+            self._clear(context, ClearDialog(dialog.id))
             return self._log.hold(Done(), dialog.changed_position)
         check_room(dialog)
         record = DropRecord(

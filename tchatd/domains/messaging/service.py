@@ -80,7 +80,6 @@ from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Context, Reply
 
-
 OpenBusiness = Callable[
     [Context, Sequence[UUID], Mapping[UUID, int]], Awaitable[Any | None]
 ]
@@ -126,12 +125,12 @@ class MessagingService:
         self.roster = Roster(log, store, self._access, directory)
         self.bans = Bans(log, self._access, directory, self.membership, clock)
         self.own = Own(log, self._access, clock)
-        self.profiles = Profiles(log, self._access, self.own, clock)
         self._bots = bots or Nobody()
         self._targets = targets = MessageAccess(log, store, self._access, self._blocks)
         self.messages = MessageReading(log, store, directory, self._access, targets)
         self.editing = Editing(log, directory, self._bots, clock, targets)
         self.hiding = Hiding(log, clock, self._access, targets)
+        self.profiles = Profiles(log, self._access, self.hiding.clear_dialog, clock)
         self.reacting = Reacting(log, clock, targets)
         reading = Reading(state, log, store, self._access, self.messages)
         self.list_dialogs = reading.list_dialogs
