@@ -13,8 +13,7 @@ from tchatd.domains.messaging.member_models import BanUser, EndBan, ListBans
 from tchatd.domains.messaging.models import Done
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.kernel.errors import Invalid
-from tests.support.messaging import Core, group_of, loading, user_id, with_user
-from tests.unit.domains.messaging.test_membership import (
+from tests.support.members import (
     add,
     at_once,
     channel_of,
@@ -23,6 +22,7 @@ from tests.unit.domains.messaging.test_membership import (
     remove,
     small_core,
 )
+from tests.support.messaging import Core, group_of, loading, user_id, with_user
 
 
 async def banned(core: Core, user: int, dialog: Any, limit: int = 100) -> list[str]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
 
 import pytest
-import trio
 from msgspec import UNSET, structs
 
 from tchatd.domains.messaging import errors
@@ -22,25 +18,25 @@ from tchatd.domains.messaging.events import (
     MemberRole,
     OwnState,
 )
-from tchatd.domains.messaging.member_models import (
-    AddMembers,
-    ChangeMember,
-    RemoveMember,
-)
 from tchatd.domains.messaging.models import (
-    CreateDialog,
-    Dialog,
     Done,
     GetDialog,
     Message,
 )
-from tchatd.domains.messaging.state import StateLimits
-from tchatd.domains.messaging.store import OWNER
 from tchatd.journal.errors import JournalFull
 from tchatd.kernel.errors import DomainError, Invalid
+from tests.support.members import (
+    add,
+    change,
+    channel_of,
+    forget,
+    ranked,
+    remove,
+    roles,
+    small_core,
+)
 from tests.support.messaging import (
     Core,
-    FakeDirectory,
     client_id,
     group_of,
     loading,
@@ -50,62 +46,6 @@ from tests.support.messaging import (
 )
 
 NOW_MS = 1_800_000_000_000
-
-
-def add(dialog: Any, *users: int, role: str = "member") -> AddMembers:
-    people = [user_id(user) for user in users]
-    return AddMembers(dialog_id=dialog.id, user_ids=people, role=role)  # type: ignore[arg-type]
-
-
-def change(dialog: Any, user: int, role: Any = UNSET, **more: Any) -> ChangeMember:
-    return ChangeMember(dialog_id=dialog.id, user_id=user_id(user), role=role, **more)
-
-
-def remove(dialog: Any, user: int, *, ban: bool = False) -> RemoveMember:
-    return RemoveMember(dialog_id=dialog.id, user_id=user_id(user), ban=ban)
-
-
-def channel_of(*users: int, type: str = "channel", **more: Any) -> CreateDialog:
-    people = [user_id(user) for user in users]
-    return CreateDialog(type=type, name="News", participants=people, **more)  # type: ignore[arg-type]
-
-
-async def roles(core: Core, dialog: Any) -> dict[int, str]:
-    """Everybody's, as each of them sees it."""
-    state = core.state.find(dialog.id)
-    if state is None:
-        await core.applier.load(ids=(_bytes(dialog.id),))
-        state = core.state.find(dialog.id)
-    assert state is not None
-    found = {}
-    for user in list(state.members):
-        view = await core.do(user, GetDialog(dialog.id))
-        found[user] = view.role
-    return found
-
-
-def _bytes(id: str) -> bytes:
-    return bytes.fromhex(id.replace("-", ""))
-
-
-@asynccontextmanager
-async def small_core(**more: Any) -> AsyncIterator[Core]:
-    """Room for one dialog and two events: everything else is in the store."""
-    core = Core(limits=StateLimits(dialogs_max=1, tail_max=2), **more)
-    async with loading(core):
-        yield core
-
-
-async def forget(core: Core, user: int = 1) -> None:
-    """Everything is stored, and only another dialog is in memory."""
-    core.journal.sync()
-    await core.flusher.flush()
-    await core.do(user, with_user(199))
-    core.journal.sync()
-    await core.flusher.flush()
-    await trio.testing.wait_all_tasks_blocked()
-    core.state.evict()
-    assert len(core.state) <= 1
 
 
 # Adding
@@ -297,14 +237,6 @@ async def test_nobody_touches_their_equals_or_makes_more_of_themselves(
     assert core.journal.next_position == at
 
 
-async def ranked(core: Core) -> Dialog:
-    """1 is owner, 2 member, 3 guest, 4 and 5 admins."""
-    dialog: Dialog = await core.do(1, group_of([2]))
-    await core.do(1, add(dialog, 3, role="guest"))
-    await core.do(1, add(dialog, 4, 5, role="admin"))
-    return dialog
-
-
 async def test_a_role_that_somebody_has_is_given_without_a_record(core: Core) -> None:
     dialog = await ranked(core)
     at = core.journal.next_position
@@ -477,201 +409,6 @@ async def test_two_people_stay_two(core: Core) -> None:
     ):
         with pytest.raises(errors.NotAllowed):
             await core.do(1, command)
-
-
-# Out of memory, and large
-
-
-async def test_everything_works_on_what_is_not_in_memory() -> None:
-    async with small_core() as core:
-        dialog = await core.do(1, group_of([2, 3, 4]))
-        for user, command in (
-            (1, add(dialog, 5)),
-            (1, change(dialog, 2, "admin")),
-            (2, remove(dialog, 3)),
-            (4, remove(dialog, 4)),
-            (1, change(dialog, 5, "owner", hands_over=False)),
-            (1, remove(dialog, 1)),
-            (5, change(dialog, 2, "owner")),
-        ):
-            await forget(core)
-            await core.do(user, command)
-        await forget(core)
-        assert await roles(core, dialog) == {2: "owner", 5: "admin"}
-        again = await core.restart(limits=StateLimits(dialogs_max=1, tail_max=2))
-        async with loading(again):
-            assert await roles(again, dialog) == {2: "owner", 5: "admin"}
-
-
-async def test_a_large_dialog_shows_its_first_hundred_however_it_changes() -> None:
-    async with small_core() as core:
-        dialog = await core.do(101, group_of(range(1, 104)))  # 1 to 103
-        for gone in (1, 50, 102, 2, 3):
-            await forget(core, 101)
-            await core.do(101, remove(dialog, gone))
-        await forget(core, 101)
-        await core.do(101, add(dialog, 2))
-        await forget(core, 101)
-        view = await core.do(101, GetDialog(dialog.id))
-        left = [n for n in range(1, 104) if n not in (1, 50, 102, 3)]
-        assert view.participants == tuple(str(user_id(n)) for n in left)
-        assert view.member_count == 99
-        with pytest.raises(errors.DialogNotFound):
-            await core.do(3, GetDialog(dialog.id))
-
-
-@pytest.mark.parametrize("size", [99, 100, 101, 102, 103])
-async def test_a_dialog_grows_and_shrinks_around_its_hundredth_member(
-    size: int,
-) -> None:
-    async with small_core() as core:
-        dialog = await core.do(1, group_of(range(2, size + 1)))
-        message = await core.do(1, text(dialog.id))
-        await core.do(1, add(dialog, 150, 151))
-        for gone in (150, 2, 3, 151):
-            await forget(core)
-            await core.do(gone, remove(dialog, gone))
-        view = await core.do(4, GetDialog(dialog.id))
-        assert (view.member_count, view.unread_count) == (size - 2, 1)
-        assert view.last_message.id == message.id
-        again = await core.restart(limits=StateLimits(dialogs_max=1, tail_max=2))
-        async with loading(again):
-            assert await again.do(4, GetDialog(dialog.id)) == view
-
-
-async def test_an_owner_leaves_a_large_dialog_while_another_is_stored_only() -> None:
-    async with small_core() as core:
-        dialog = await core.do(1, group_of(range(2, 151)))
-        await forget(core)
-        with pytest.raises(errors.LastOwner):
-            await core.do(1, remove(dialog, 1))
-        await core.do(1, change(dialog, 120, "owner", hands_over=False))
-        await forget(core)
-        await core.do(1, remove(dialog, 1))
-        await forget(core, 120)
-        with pytest.raises(errors.LastOwner):
-            await core.do(120, change(dialog, 120, "member"))
-
-
-async def test_a_member_whose_account_is_gone_does_not_keep_others_in(
-    core: Core,
-) -> None:
-    dialog = await core.do(1, group_of(range(2, 103)))
-    core.service.membership._directory = FakeDirectory(100)
-    await core.do(2, remove(dialog, 2))
-    view = await core.do(1, GetDialog(dialog.id))
-    assert view.participants[-2:] == (str(user_id(100)), str(UUID(int=0)))
-
-
-# Two at once
-
-
-async def at_once(core: Core, *work: tuple[int, Any]) -> list[Any]:
-    """The answers, or the errors, of commands that are given at the same time."""
-    answers: list[Any] = [None] * len(work)
-
-    async def give(index: int, user: int, command: Any) -> None:
-        try:
-            answers[index] = await core.do(user, command)
-        except DomainError as error:
-            answers[index] = error
-
-    async with trio.open_nursery() as nursery:
-        for index, (user, command) in enumerate(work):
-            nursery.start_soon(give, index, user, command)
-    return answers
-
-
-@pytest.mark.parametrize("members", [3, 150])
-@pytest.mark.parametrize("is_stored", [False, True])
-async def test_two_owners_who_leave_at_once_leave_one(
-    members: int, is_stored: bool
-) -> None:
-    async with small_core() as core:
-        dialog = await core.do(1, group_of(range(2, members + 1)))
-        await core.do(1, change(dialog, 2, "owner", hands_over=False))
-        if is_stored:
-            await forget(core)
-        answers = await at_once(
-            core, (1, remove(dialog, 1)), (2, remove(dialog, 2)), (3, text(dialog.id))
-        )
-        refused = [a for a in answers if isinstance(a, errors.LastOwner)]
-        assert len(refused) == 1
-        left = await roles(core, dialog)
-        assert list(left.values()).count("owner") == 1
-
-
-@pytest.mark.parametrize("is_stored", [False, True])
-async def test_handing_over_and_leaving_at_once_leave_an_owner(
-    is_stored: bool,
-) -> None:
-    for pair in (
-        ((1, "owner", 2), (2, None, 2)),
-        ((2, None, 2), (1, "owner", 2)),
-        ((1, "owner", 2), (1, None, 1)),
-        ((1, "owner", 2), (1, "owner", 3)),
-    ):
-        async with small_core() as core:
-            dialog = await core.do(1, group_of(range(2, 130)))
-            if is_stored:
-                await forget(core)
-            work = [
-                (by, change(dialog, whom, role) if role else remove(dialog, whom))
-                for by, role, whom in pair
-            ]
-            await at_once(core, *work)
-            state = core.state.find(dialog.id)
-            assert state is not None
-            owners = [
-                n
-                for n, member in state.by_number.items()
-                if member.role == OWNER and n in state.members
-            ]
-            assert len(owners) == 1
-
-
-async def test_many_who_add_at_once_never_exceed_the_size() -> None:
-    async with small_core() as core:
-        dialog = await core.do(1, channel_of(*range(2, 95), type="business"))
-        await forget(core)
-        answers = await at_once(
-            core, *((1, add(dialog, *range(n, n + 3))) for n in range(100, 121, 3))
-        )
-        added = [a.count for a in answers if isinstance(a, MemberAdded)]
-        assert sum(added) == 6
-        view = await core.do(1, GetDialog(dialog.id))
-        assert view.member_count == 100
-
-
-async def test_two_who_add_the_same_people_add_them_once(core: Core) -> None:
-    dialog = await core.do(1, group_of([2]))
-    answers = await at_once(core, *[(n, add(dialog, 3, 4, 5)) for n in (1, 2, 1, 2)])
-    assert sorted(a.count for a in answers) == [0, 0, 0, 3]
-    core.journal.sync()
-    await core.flusher.flush()
-
-
-async def test_two_who_remove_at_once_keep_the_hundred_right() -> None:
-    async with small_core() as core:
-        dialog = await core.do(1, group_of(range(2, 104)))
-        await forget(core)
-        answers = await at_once(core, *[(1, remove(dialog, n)) for n in (5, 6, 7, 5)])
-        refused = [a for a in answers if a != Done()]
-        assert [type(a) for a in refused] == [errors.MemberNotFound]
-        view = await core.do(1, GetDialog(dialog.id))
-        left = [n for n in range(1, 104) if n not in (5, 6, 7)]
-        assert view.participants == tuple(str(user_id(n)) for n in left)
-
-
-async def test_whoever_is_added_and_removed_at_once_is_in_or_out(core: Core) -> None:
-    dialog = await core.do(1, group_of([2, 3]))
-    await at_once(core, (2, add(dialog, 3, 4)), (1, remove(dialog, 3)))
-    await at_once(core, (1, remove(dialog, 4, ban=True)), (2, add(dialog, 4)))
-    core.journal.sync()
-    await core.flusher.flush()
-    again = await core.restart()
-    async with loading(again):
-        assert await roles(again, dialog) == await roles(core, dialog)
 
 
 def test_every_field_of_a_member_can_be_absent_but_name_and_role() -> None:

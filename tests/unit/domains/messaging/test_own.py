@@ -14,13 +14,13 @@ from tchatd.domains.messaging.events import OwnState
 from tchatd.domains.messaging.member_models import ChangeOwn, DropDialog, SaveDraft
 from tchatd.domains.messaging.models import GetDialog, ReadMessages
 from tchatd.domains.messaging.state import StateLimits
-from tests.support.messaging import Core, group_of, loading, text, with_user
-from tests.unit.domains.messaging.test_membership import (
+from tests.support.members import (
     add,
     forget,
     remove,
     small_core,
 )
+from tests.support.messaging import Core, group_of, loading, text, with_user
 
 SOON = datetime.fromtimestamp(1_800_000_060, UTC)
 SOON_TEXT = "2027-01-15T08:01:00.000Z"

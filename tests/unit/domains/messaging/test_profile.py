@@ -24,6 +24,12 @@ from tchatd.domains.messaging.models import (
 from tchatd.domains.messaging.settings import PLAIN, DialogSettings
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.kernel.errors import Invalid
+from tests.support.members import (
+    channel_of,
+    forget,
+    ranked,
+    small_core,
+)
 from tests.support.messaging import (
     Core,
     group_of,
@@ -31,12 +37,6 @@ from tests.support.messaging import (
     text,
     user_id,
     with_user,
-)
-from tests.unit.domains.messaging.test_membership import (
-    channel_of,
-    forget,
-    ranked,
-    small_core,
 )
 
 URL = "https://f.example/a"

@@ -15,6 +15,14 @@ from tchatd.domains.messaging import member_models as m
 from tchatd.domains.messaging.models import ReadMessages
 from tchatd.domains.messaging.roster import _SCANNED_MAX
 from tchatd.kernel.errors import Invalid
+from tests.support.members import (
+    add,
+    change,
+    channel_of,
+    forget,
+    remove,
+    small_core,
+)
 from tests.support.messaging import (
     Core,
     FakeDirectory,
@@ -23,14 +31,6 @@ from tests.support.messaging import (
     text,
     user_id,
     with_user,
-)
-from tests.unit.domains.messaging.test_membership import (
-    add,
-    change,
-    channel_of,
-    forget,
-    remove,
-    small_core,
 )
 
 
