@@ -72,7 +72,7 @@ class Bots:
         self.callbacks = Callbacks(
             self.service,
             self.webhooks,
-            Conversations(state, applier),
+            Conversations(state, applier, clock),
             hub,
             clock,
             ids,

@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     console.add_argument("--json", action="store_true", help="print JSON")
     console.add_argument(
         "words",
-        nargs="*",
+        nargs=argparse.REMAINDER,  # its options are the command's: --reason …
         metavar="COMMAND",
         help="one command with its arguments (try: help); none: a conversation",
     )

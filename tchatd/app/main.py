@@ -25,7 +25,7 @@ import msgspec
 import trio
 
 from tchatd import __version__
-from tchatd.app import collector, operator, secrets, systemd
+from tchatd.app import collector, moderators, operator, secrets, systemd
 from tchatd.app.certificates import certificate_end
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.data import DataFolder
@@ -193,6 +193,7 @@ class Daemon:
             try:
                 await core.auth.start()
                 await core.bots.start()
+                await core.moderation.start()
                 await self._journal(core)
             finally:
                 await core.senders.aclose()
@@ -312,6 +313,9 @@ class Daemon:
             [
                 *standard_commands(ports, of.rows_max),
                 operator.search_command(core.search),
+                *moderators.commands(
+                    core.auth, core.bots, core.moderation, core.clock, of.rows_max
+                ),
             ],
             connections_max=of.connections_max,
             line_bytes_max=of.line_bytes_max,

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from tchatd.domains.auth.rules import AuthSettings
 from tchatd.domains.bots.rules import BotSettings
+from tchatd.domains.moderation.rules import ModerationSettings
 from tchatd.domains.people.rules import PeopleSettings
 from tchatd.journal.record import BLOCK_BYTES
 
@@ -138,6 +139,9 @@ class Messaging(Section, frozen=True):
     flush_records_max: Count
     flush_interval_s: Annotated[float, Meta(ge=0, le=60)]
     flush_retry_s_max: Seconds
+    user_messages_per_minute: Annotated[int, Meta(ge=0, le=1 << 31)]
+    dialog_messages_per_minute: Annotated[int, Meta(ge=0, le=1 << 31)]
+    rate_keys_max: Count
     invites_max: Count
     join_requests_max: Count
     public_name_held_s: Seconds
@@ -232,6 +236,7 @@ class Settings(Section, frozen=True):
     search: Search
     auth: AuthSettings
     bots: BotSettings
+    moderation: ModerationSettings
     providers: Providers
     secrets: Secrets
     console: Console

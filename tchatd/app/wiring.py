@@ -12,6 +12,8 @@ import msgspec
 
 from tchatd.app.beside import Beside
 from tchatd.app.bots import Bots
+from tchatd.app.conversations import Conversations
+from tchatd.app.moderation import Moderation
 from tchatd.app.people import AuthUsers
 from tchatd.app.search import Search
 from tchatd.app.secrets import Secrets
@@ -212,6 +214,15 @@ class Core:
             self.metrics,
         )
         self.flusher.feeds.append(self.bots.webhooks)
+        self.moderation = Moderation(
+            settings,
+            self.pool,
+            self.auth,
+            self.bots,
+            Conversations(state, self.applier, self.clock),
+            self.clock,
+        )
+        self.flusher.feeds.append(self.moderation.flagging)
         self.messaging = MessagingService(
             state,
             self.applier,
@@ -222,7 +233,9 @@ class Core:
             self.ids,
             self.people.circles,
             TypingSettings(**msgspec.structs.asdict(settings.typing)),
+            bots=self.bots.service,
         )
+        self.messaging.gate = self.messaging.editing.gate = self.moderation.gate
         self.beside = Beside(
             self.pool,
             state,
@@ -257,6 +270,7 @@ class Core:
             *people_routes.routes(self.people),
             *messaging_routes.operations(self.messaging),
             *self.bots.operations,
+            *self.moderation.operations,
             *self.beside.operations,
             *self.search.operations,
         ]

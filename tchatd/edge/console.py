@@ -18,6 +18,7 @@ import stat
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from tchatd.observe import logging
 from tchatd.observe.logging import get_logger
 
 PATH_BYTES_MAX = 107
+ARGUMENTS_MAX = 32
+PEER: ContextVar[int] = ContextVar("console peer")
+"""The user id of who runs the command that runs now."""
 _log = get_logger("console")
 Row = Mapping[str, Any]
 
@@ -41,7 +45,8 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """usage: the arguments, as `USER [CODE]`; as many as its words, `[…]` optional."""
+    """usage: the arguments, as `USER [CODE]`; as many as its words, `[…]` optional;
+    any number if it ends with an ellipsis, as `ID [OPTIONS…]`."""
 
     name: str
     usage: str
@@ -55,7 +60,8 @@ class Command(msgspec.Struct, frozen=True):
     def takes(self, count: int) -> bool:
         words = self.usage.split()
         needed = sum(not word.startswith("[") for word in words)
-        return needed <= count <= len(words)
+        most = ARGUMENTS_MAX if self.usage.endswith("…]") else len(words)
+        return needed <= count <= most
 
 
 class ConsolePorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +213,9 @@ class Console:
         self._open += 1
         try:
             async with stream:
-                if not _is_allowed(stream):
+                peer = _peer_of(stream)
+                PEER.set(peer)
+                if peer not in (0, os.geteuid()):
                     _log.warning("refused: neither root nor our own user")
                 elif self._open > self._connections_max:
                     await stream.send_all(
@@ -289,11 +297,11 @@ def _failure(id: int, code: str, message: str) -> bytes:
     return _encode({"id": id, "error": {"code": code, "message": message}})
 
 
-def _is_allowed(stream: trio.SocketStream) -> bool:
+def _peer_of(stream: trio.SocketStream) -> int:
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     assert isinstance(credentials, bytes)
-    _, user_id, _ = struct.unpack("3i", credentials)
-    return user_id in (0, os.geteuid())
+    user_id: int = struct.unpack("3i", credentials)[1]
+    return user_id
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from typing import Any
 import msgspec
 import trio
 
-from tchatd.edge.limits import Buckets, address_key
+from tchatd.edge.limits import address_key
 from tchatd.edge.problems import Internal, short_code_of
+from tchatd.kernel.buckets import Buckets
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, RateLimited, Unavailable
 from tchatd.kernel.routing import Context, Limit, Operation

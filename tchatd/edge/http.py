@@ -31,7 +31,7 @@ from tchatd.edge.dispatcher import (
     outcome_of,
 )
 from tchatd.edge.idempotency import Idempotency
-from tchatd.edge.limits import Buckets, address_key
+from tchatd.edge.limits import address_key
 from tchatd.edge.origins import Origins
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity, Response
 from tchatd.edge.problems import (
@@ -42,6 +42,7 @@ from tchatd.edge.problems import (
     status_of,
 )
 from tchatd.edge.routes import RouteTable
+from tchatd.kernel.buckets import Buckets
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, RateLimited, Unauthorized
 from tchatd.kernel.routing import Access, Context, Operation, Reply

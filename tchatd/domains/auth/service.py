@@ -394,6 +394,10 @@ class AuthService:
         found = await self._store.users_by_identifiers("phone", list(hashes))
         return {hashes[hash]: record.number for hash, record in found.items()}
 
+    async def record(self, user_number: int) -> UserRecord | None:
+        """None of one who is no more."""
+        return (await self._loader.by_number((user_number,))).get(user_number)
+
     async def kick(self, user_number: int) -> int:
         """End every session of a user; how many they were."""
         return len(await self._end(user_number, EndReason.KICKED))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from tchatd.domains.bots.errors import BotNotFound, BotsOwnNothing
+from tchatd.domains.bots.errors import BotNotFound, BotsDoNotStart, BotsOwnNothing
 from tchatd.domains.bots.models import (
     Bot,
     BotCommand,
@@ -67,6 +67,13 @@ class BotService:
 
     def is_bot(self, user_number: int) -> bool:
         return user_number in self._numbers
+
+    def check_opener(self, user_number: int) -> None:
+        """Raises BotsDoNotStart."""
+        if user_number in self._numbers:
+            raise BotsDoNotStart(
+                "A bot writes where it was added, and to who opened a dialog with it."
+            )
 
     # Whose a token is.
 

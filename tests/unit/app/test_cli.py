@@ -87,3 +87,10 @@ def test_a_console_without_a_daemon_is_69(
     words = ["console", "--data", str(tmp_path), "--json", "status"]
     assert cli.main(words) == exits.UNAVAILABLE
     assert "tchatd run" in capsys.readouterr().err
+
+
+def test_what_follows_a_console_command_is_the_commands_own() -> None:
+    line = "console --json reports resolve 7 --action none --reason nothing --json"
+    chosen = cli.build_parser().parse_args(line.split())
+    assert chosen.json
+    assert chosen.words == line.split()[2:]

@@ -5,16 +5,26 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
+import trio
+import trio.testing
 
 from tchatd.app.conversations import Conversations
-from tchatd.domains.messaging.errors import MessageNotFound
+from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.state import StateLimits
-from tests.support.messaging import Core, group_of, loading, text, user_id, with_user
+from tests.support.messaging import (
+    Core,
+    group_of,
+    loading,
+    shape,
+    text,
+    user_id,
+    with_user,
+)
 
 
 async def test_a_member_sees_a_message_and_whose_it_is() -> None:
     core = Core()
-    conversations = Conversations(core.state, core.applier)
+    conversations = Conversations(core.state, core.applier, core.clock)
     async with loading(core):
         dialog = await core.do(1, with_user(2))
         sent = await core.do(1, text(dialog.id, "hello"))
@@ -26,7 +36,7 @@ async def test_a_member_sees_a_message_and_whose_it_is() -> None:
 
 async def test_a_message_that_was_forgotten_is_read_from_the_store() -> None:
     core = Core(limits=StateLimits(dialogs_max=1, tail_max=1))
-    conversations = Conversations(core.state, core.applier)
+    conversations = Conversations(core.state, core.applier, core.clock)
     async with loading(core):
         dialog = await core.do(1, with_user(2))
         sent = await core.do(1, text(dialog.id, "old"))
@@ -41,7 +51,7 @@ async def test_a_message_that_was_forgotten_is_read_from_the_store() -> None:
 
 async def test_what_is_not_theirs_or_no_message_is_not_there() -> None:
     core = Core()
-    conversations = Conversations(core.state, core.applier)
+    conversations = Conversations(core.state, core.applier, core.clock)
     async with loading(core):
         dialog = await core.do(1, with_user(2))
         sent = UUID((await core.do(1, text(dialog.id))).id)
@@ -50,3 +60,63 @@ async def test_what_is_not_theirs_or_no_message_is_not_there() -> None:
         for user, id in ((3, sent), (1, created), (1, later), (1, uuid4())):
             with pytest.raises(MessageNotFound):
                 await conversations.message(user, id)
+
+
+async def test_a_member_sees_the_dialog_and_who_made_it() -> None:
+    core = Core()
+    conversations = Conversations(core.state, core.applier, core.clock)
+    async with loading(core):
+        dialog = await core.do(1, group_of([2], "Lunch"))
+        seen = await conversations.seen_dialog(2, dialog.id)
+        with pytest.raises(DialogNotFound):
+            await conversations.seen_dialog(3, dialog.id)
+    assert (str(seen.id), seen.creator) == (dialog.id, 1)
+    assert seen.summary["name"] == "Lunch"
+    assert seen.summary["member_count"] == 2
+
+
+async def test_a_removed_message_is_gone_for_everyone_by_nobody() -> None:
+    core = Core()
+    conversations = Conversations(core.state, core.applier, core.clock)
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        sent = UUID((await core.do(1, text(dialog.id, "bad"))).id)
+        core.auto = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(conversations.remove_message, sent, "illegal")
+            await trio.testing.wait_all_tasks_blocked()
+            core.journal.sync()
+        members, event, left_out = core.hub.told[-1]
+        assert (members, left_out) == ([1, 2], None)
+        assert shape(event) == {
+            "op": "message.deleted",
+            "dialog_id": dialog.id,
+            "seq": 3,
+            "message_id": str(sent),
+            "message_seq": 2,
+            "at": event.at,
+            "reason": "illegal",
+        }
+        for id in (sent, uuid4(), UUID(int=sent.int + 9)):
+            with pytest.raises(MessageNotFound):
+                await conversations.remove_message(id, "again")
+        with pytest.raises(MessageNotFound):
+            await conversations.message(1, sent)
+
+
+async def test_a_stored_message_below_another_is_removed_with_its_count() -> None:
+    core = Core(limits=StateLimits(dialogs_max=1, tail_max=1))
+    conversations = Conversations(core.state, core.applier, core.clock)
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        root = await core.do(1, text(dialog.id, "root"))
+        below = await core.do(2, text(dialog.id, "below", thread_id=UUID(root.id)))
+        await core.flusher.flush()
+        await core.do(1, group_of([2]))
+        await core.flusher.flush()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(conversations.remove_message, UUID(below.id), "why")
+            await trio.testing.wait_all_tasks_blocked()
+            core.journal.sync()
+        seen = await conversations.message(1, UUID(root.id))
+    assert seen.message.thread.count == 0

@@ -38,6 +38,9 @@ GET /dialogs/{id}/messages
 POST /dialogs/{id}/messages
 GET /dialogs/{id}/events
 POST /messages/{id}/read
+POST /messages/{id}/report
+POST /users/{id}/report
+POST /dialogs/{id}/report
 GET /bots
 POST /bots
 GET /bots/named/{id}

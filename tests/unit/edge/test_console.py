@@ -200,6 +200,22 @@ async def test_an_answer_over_the_limit_is_refused(tmp_path: Path) -> None:
         assert (await one(path, "long"))["code"] == "too-large"
 
 
+def test_usage_says_how_many_arguments_there_are() -> None:
+    def takes(usage: str) -> list[int]:
+        command = Command("x", usage, "", lambda _: None)
+        return [count for count in range(ARGUMENTS_MAX + 2) if command.takes(count)]
+
+    assert takes("") == [0]
+    assert takes("USER [CODE]") == [1, 2]
+    assert takes("ID [OPTIONS…]") == list(range(1, ARGUMENTS_MAX + 1))
+
+
+async def test_a_command_knows_who_runs_it(tmp_path: Path) -> None:
+    commands = [Command("who", "", "", lambda _: PEER.get())]
+    async with served(tmp_path, commands=commands) as path:
+        assert await one(path, "who") == os.geteuid()
+
+
 async def test_a_command_that_takes_too_long_is_given_up(
     tmp_path: Path, autojump_clock: trio.abc.Clock
 ) -> None:

@@ -1,0 +1,1 @@
+"""Owns what keeps people safe: reports, bans and silences, filters, rates."""

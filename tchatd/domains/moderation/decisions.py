@@ -1,0 +1,133 @@
+"""Owns what an operator decides, and that each decision is written down with it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tchatd.domains.moderation.errors import ActionImpossible
+from tchatd.domains.moderation.models import (
+    Action,
+    Decision,
+    ReportRecord,
+    Sanction,
+    SanctionKind,
+)
+from tchatd.domains.moderation.standing import Standing
+from tchatd.domains.moderation.store import Conversations, ModerationStore, People
+from tchatd.kernel.clock import Clock
+
+
+class Decisions:
+    """Reason and who are free text, kept for ever; duration_s 0: until it is ended."""
+
+    def __init__(
+        self,
+        store: ModerationStore,
+        conversations: Conversations,
+        people: People,
+        standing: Standing,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._conversations = conversations
+        self._people = people
+        self._standing = standing
+        self._clock = clock
+
+    async def sanction(
+        self,
+        user_number: int,
+        user_id: UUID,
+        kind: SanctionKind,
+        *,
+        who: str,
+        reason: str,
+        duration_s: int = 0,
+    ) -> int:
+        """Ban (sessions end at once) or silence; how many sessions ended.
+
+        Raises: Unavailable.
+        """
+        self._standing.check_room()
+        now_ms = self._clock.now_ms()
+        until_ms = now_ms + duration_s * 1000 if duration_s else 0
+        sanction = Sanction(
+            number=user_number,
+            kind=kind,
+            until_ms=until_ms,
+            since_ms=now_ms,
+            reason=reason,
+        )
+        decision = self._decision(kind, f"user {user_id}", who, reason)
+        await self._store.put_sanction(sanction, decision)
+        self._standing.add(sanction)
+        return await self._people.sign_out(user_number) if kind == "ban" else 0
+
+    async def end_sanction(
+        self,
+        user_number: int,
+        user_id: UUID,
+        kind: SanctionKind,
+        *,
+        who: str,
+        reason: str,
+    ) -> bool:
+        """False if there was none. Raises: Unavailable."""
+        decision = self._decision(f"un{kind}", f"user {user_id}", who, reason)
+        ended = await self._store.end_sanction(user_number, kind, decision)
+        self._standing.end(user_number, kind)
+        return ended
+
+    async def remove(self, message_id: UUID, *, who: str, reason: str) -> None:
+        """Delete a message for everyone; members are told the reason.
+
+        Noted first: a crash in between leaves a note too many, never one too few.
+
+        Raises: NotFound, Unavailable.
+        """
+        decision = self._decision("remove", f"message {message_id}", who, reason)
+        await self._store.note(decision)
+        await self._conversations.remove_message(message_id, reason)
+
+    async def resolve(
+        self,
+        report: ReportRecord,
+        action: Action,
+        *,
+        who: str,
+        reason: str,
+        duration_s: int = 0,
+    ) -> int:
+        """Act on a report, then close it and every other one of the same thing.
+
+        Raises: ActionImpossible, NotFound, Unavailable.
+        """
+        if action == "remove":
+            if report.thing != "message":
+                raise ActionImpossible("Only a message can be removed.")
+            await self.remove(report.thing_id, who=who, reason=reason)
+        elif action in ("ban", "silence"):
+            if report.accused_id is None:
+                raise ActionImpossible("There is nobody to be sanctioned any more.")
+            await self.sanction(
+                report.accused,
+                report.accused_id,
+                action,
+                who=who,
+                reason=reason,
+                duration_s=duration_s,
+            )
+        what = f"{report.thing} {report.thing_id}"
+        decision = self._decision(f"resolve: {action}", what, who, reason)
+        return await self._store.resolve(
+            report.thing, report.thing_id, action, decision
+        )
+
+    def _decision(self, action: str, thing: str, who: str, reason: str) -> Decision:
+        return Decision(
+            at_ms=self._clock.now_ms(),
+            who=who,
+            action=action,
+            thing=thing,
+            reason=reason,
+        )

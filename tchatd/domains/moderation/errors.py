@@ -1,0 +1,40 @@
+"""Owns what moderation refuses; each class is one thing a client can act on."""
+
+from __future__ import annotations
+
+from tchatd.kernel.errors import Conflict, DomainError, ErrorKind, NotFound, RateLimited
+
+
+class Banned(DomainError):
+    """By the operator, from the whole server."""
+
+    code, kind, title = "banned", ErrorKind.FORBIDDEN, "This account is banned"
+
+
+class Silenced(DomainError):
+    """By the operator, in all dialogs."""
+
+    code, kind = "silenced", ErrorKind.FORBIDDEN
+    title = "This account may not write"
+
+
+class ContentRefused(DomainError):
+    code, kind = "content-refused", ErrorKind.UNPROCESSABLE
+    title = "This may not be said here"
+
+
+class TooManyMessages(RateLimited):
+    code, title = "too-many-messages", "Too many messages"
+
+
+class OwnThing(DomainError):
+    code, kind = "own-thing", ErrorKind.UNPROCESSABLE
+    title = "Nobody reports themselves"
+
+
+class UserNotFound(NotFound):
+    code, title = "user-not-found", "No such user"
+
+
+class ActionImpossible(Conflict):
+    code, title = "action-impossible", "This cannot be done about it"

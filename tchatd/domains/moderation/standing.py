@@ -1,0 +1,75 @@
+"""Owns who is banned or silenced on the whole server, in memory, for every send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from tchatd.domains.moderation.errors import Banned, Silenced
+from tchatd.domains.moderation.models import Sanction, SanctionKind
+from tchatd.kernel.clock import Clock, rfc3339
+from tchatd.kernel.errors import Unavailable
+
+SANCTIONS_MAX: Final = 1_000_000
+"""About 100 bytes each; beyond it another one is refused."""
+
+
+class Standing:
+    """Loaded at the start, told of every change."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._bans: dict[int, int] = {}
+        self._silences: dict[int, int] = {}
+        self._until_ms: dict[SanctionKind, dict[int, int]] = {
+            "ban": self._bans,
+            "silence": self._silences,
+        }
+
+    def load(self, sanctions: Iterable[Sanction]) -> None:
+        for sanction in sanctions:
+            self.add(sanction)
+
+    def check_room(self) -> None:
+        """Raises Unavailable."""
+        if len(self) >= SANCTIONS_MAX:
+            raise Unavailable("Too many are banned or silenced.")
+
+    def add(self, sanction: Sanction) -> None:
+        self._until_ms[sanction.kind][sanction.number] = sanction.until_ms
+
+    def end(self, number: int, kind: SanctionKind) -> None:
+        self._until_ms[kind].pop(number, None)
+
+    def is_banned(self, number: int) -> bool:
+        return self._holds("ban", number)
+
+    def check_ban(self, number: int) -> None:
+        """Raises Banned."""
+        if number in self._bans and self._holds("ban", number):
+            raise Banned(self._sentence("ban", number))
+
+    def check_send(self, number: int) -> None:
+        """Raises: Banned, Silenced."""
+        self.check_ban(number)
+        if number in self._silences and self._holds("silence", number):
+            raise Silenced(self._sentence("silence", number))
+
+    def _holds(self, kind: SanctionKind, number: int) -> bool:
+        """One that is over is forgotten when somebody looks."""
+        until_ms = self._until_ms[kind].get(number)
+        if until_ms is None:
+            return False
+        if until_ms and until_ms <= self._clock.now_ms():
+            del self._until_ms[kind][number]
+            return False
+        return True
+
+    def _sentence(self, kind: SanctionKind, number: int) -> str:
+        until_ms = self._until_ms[kind][number]
+        what = "is banned" if kind == "ban" else "may not write"
+        until = f" until {rfc3339(until_ms)}" if until_ms else ""
+        return f"This account {what}{until}."
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self._until_ms.values())
