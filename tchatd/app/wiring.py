@@ -180,7 +180,8 @@ class Core:
                 dialogs_max=of.dialogs_max,
                 tail_max=of.tail_max,
                 client_ids_max=of.client_ids_max,
-            )
+            ),
+            self.clock.now_ms,
         )
         self.applier = Applier(
             self.journal,

@@ -152,7 +152,7 @@ class Core:
         self.clock = clock or ManualClock()
         self.ids = Ids(self.clock, seeded_bytes(seed))
         self.hub = FakeHub()
-        self.state = MessagingState(limits or StateLimits())
+        self.state = MessagingState(limits or StateLimits(), self.clock.now_ms)
         self.applier = Applier(self.journal, self.state, self.store, self.hub)
         self.flusher = Flusher(
             self.applier,

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
 from msgspec import UNSET
 
 from tchatd.domains.messaging.events import MessageDeleted
-from tchatd.domains.messaging.models import CreateDialog, Dialog, ListMessages
+from tchatd.domains.messaging.message_commands import GetMessage, React
+from tchatd.domains.messaging.models import (
+    CreateDialog,
+    Dialog,
+    GetDialog,
+    ListDialogs,
+    ListEvents,
+    ListMessages,
+    Sync,
+)
 from tchatd.domains.messaging.records import DeleteRecord, MessageRecord, decode
+from tchatd.domains.messaging.rows import message_of
 from tchatd.domains.messaging.settings import DialogSettings
 from tchatd.domains.messaging.vanishing import PAUSE_MS, POLL_S, Vanishing
 from tchatd.journal.errors import JournalFull
+from tchatd.kernel.errors import DomainError
 from tests.support.beside import Around, around
 from tests.support.messaging import shape, text, user_id
 
@@ -186,3 +199,72 @@ async def test_a_full_journal_is_met_again_later(site: Around) -> None:
     site.core.journal.room = room
     await vanishing(site).vanish_due()
     assert len(deleted(site)) == 1
+
+
+# Nobody sees an expired message, though the job is behind
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_reading_shows_nothing_of_it_from_that_moment_on(
+    site: Around, flushed: bool, evicted: bool
+) -> None:
+    dialog = await short_lived(site)
+    cursor = (await site.core.do(2, Sync())).cursor
+    message = await site.core.do(1, text(dialog.id, "psst"))
+    if flushed:
+        await site.core.flusher.flush()
+    core = await site.core.restart(users=300) if evicted else site.core
+    async with around(core, site) as again:
+        again.core.clock.advance(HOUR_S * 1_000 - 1)
+        for answer in await everything(again, dialog.id, message.id, cursor):
+            assert "psst" in answer
+        again.core.clock.advance(1)
+        for answer in await everything(again, dialog.id, message.id, cursor):
+            assert "psst" not in answer
+            assert '"deleted_at"' in answer
+
+
+async def everything(
+    site: Around, dialog_id: str, message_id: str, cursor: str
+) -> list[str]:
+    """Every way to read a message, in JSON."""
+    answers = [
+        await site.core.do(2, command)
+        for command in (
+            GetDialog(dialog_id),
+            ListDialogs(),
+            ListMessages(dialog_id=dialog_id),
+            ListEvents(dialog_id=dialog_id),
+            Sync(),
+            Sync(cursor=cursor),
+        )
+    ]
+    get = GetMessage(UUID(message_id))
+    answers.append(await site.ask(2, site.core.service.messages.get_message, get))
+    return [msgspec.json.encode(answer).decode() for answer in answers]
+
+
+async def test_an_expired_message_is_as_its_deletion_will_leave_it(
+    site: Around,
+) -> None:
+    dialog = await short_lived(site)
+    first = await site.core.do(1, text(dialog.id))
+    reply = UUID(first.id)
+    await site.core.do(1, text(dialog.id, "psst", reply_to_id=reply))
+    await site.core.flusher.flush()
+    site.core.clock.advance(HOUR_S * 1_000)
+    before = await shown(site, dialog.id)
+    await vanishing(site).vanish_due()
+    assert await shown(site, dialog.id) == before
+    row = (await site.core.store.events(1, 1, 2, 9))[0]
+    assert shape(message_of(row, dialog.id, (), site.core.clock.now_ms())) == before[0]
+
+
+async def test_nobody_reacts_to_what_is_over(site: Around) -> None:
+    dialog = await short_lived(site)
+    message = await site.core.do(1, text(dialog.id))
+    site.core.clock.advance(HOUR_S * 1_000)
+    command = React(message_id=UUID(message.id), emoji="👍")
+    with pytest.raises(DomainError):
+        await site.ask(2, site.core.service.reacting.react, command)
