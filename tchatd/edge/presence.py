@@ -520,4 +520,6 @@ def _due(
         due.append((number, user_id))
     for number, _ in due:
         del waiting[number]
+    if not waiting:
+        waiting.clear()  # a dict keeps the room of all who were in it until then
     return due

@@ -14,7 +14,8 @@ async def test_circles_are_loaded_together() -> None:
     for number in range(1, 31):
         await store.change_privacy(number, ChangePrivacy(phone="nobody"))
     loader = CoalescedPeople(store)
-    before, found = store.queries, set()
+    before = store.queries
+    found: set[int] = set()
 
     async def load(number: int) -> None:
         found.update(await loader.circles([number, 99]))
@@ -30,7 +31,8 @@ async def test_last_times_are_read_together_and_written_through() -> None:
     store = MemoryPeopleStore()
     shared = CoalescedLastSeen(store)
     await shared.keep_last_seen({number: number for number in range(1, 31)})
-    before, found = store.queries, {}
+    before = store.queries
+    found: dict[int, int] = {}
 
     async def load(number: int) -> None:
         found.update(await shared.last_seen([number, 99]))

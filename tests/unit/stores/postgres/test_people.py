@@ -24,9 +24,7 @@ async def store(pool: Pool) -> PostgresPeopleStore:
 
 class TestPostgresPeopleStore(PeopleStoreContract):
     @pytest.fixture
-    async def store(  # type: ignore[override]  # pytest awaits it
-        self, pool: Pool
-    ) -> PostgresPeopleStore:
+    async def store(self, pool: Pool) -> PostgresPeopleStore:
         users = PostgresAuthStore(pool)
         for number in range(1, 10):
             await users.create_user(new_user(str(number)))
