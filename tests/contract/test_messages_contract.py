@@ -55,9 +55,12 @@ class Door:
             return 201 if op in CREATES else 200, answer["result"]
         verb, path = ROUTES[op]
         rest = {k: v for k, v in fields.items() if f"{{{k}}}" not in path}
-        where = "params" if verb in ("GET", "DELETE") else "json"
+        in_query = verb in ("GET", "DELETE")
         response = await person.http.request(
-            verb, path.format(**fields), **{where: rest}
+            verb,
+            path.format(**fields),
+            params=rest if in_query else None,
+            json=None if in_query else rest,
         )
         if not response.is_success:
             refused(response, response.status_code)
@@ -240,7 +243,8 @@ async def test_reactions(group: Group, door: Door) -> None:
     assert message["reaction_counts"] == [{"emoji": "👍", "count": 1}]
     await door.ok(b, "message.react", message_id=id, emoji="👍")
     await door.ok(b, "message.react", message_id=id, emoji=":party:")
-    found, cursor = [], {}
+    found: list[tuple[str, str]] = []
+    cursor: Json = {}
     for _ in range(3):
         page = await door.ok(a, "message.reactions", message_id=id, limit=1, **cursor)
         found += [(r["emoji"], r["user_id"]) for r in page["reactions"]]
