@@ -130,7 +130,7 @@ class Scene:
             "silence_owner": lambda: self.change(OWNER, silenced_until=SOON),
             "rename": lambda: m.ChangeDialog(dialog_id=id, name="x"),
             "configure": lambda: m.ChangeDialog(
-                dialog_id=id, settings=m.SettingsChange(vanish_after_s=60)
+                dialog_id=id, settings=m.SettingsChange(vanish_after_s=3_600)
             ),
             "drop": lambda: m.DropDialog(id),
             "leave": lambda: self.remove(ACTOR),

@@ -54,6 +54,7 @@ from tchatd.kernel.errors import Invalid
 _PLACE: Final = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
 _SIZE_MAX: Final = (2, GROUP_MEMBERS_MAX, CHANNEL_MEMBERS_MAX, BUSINESS_MEMBERS_MAX)
 _NAMED: Final = ("group", "channel")
+VANISH_AFTER_S_MIN: Final = 3_600
 _ELSEWHERE: Final = ("public_name", "assignee_id", "is_closed")
 """Settings that are changed by routes of their own."""
 
@@ -181,6 +182,8 @@ def check_settings(type: str, wanted: Mapping[str, Any], now: DialogSettings) ->
             fields[f"settings.{name}"] = "has a route of its own"
         elif type == "user" and name != "vanish_after_s":
             fields[f"settings.{name}"] = "is not for a dialog of two"
+        elif name == "vanish_after_s" and 0 < value < VANISH_AFTER_S_MIN:
+            fields[f"settings.{name}"] = "is an hour at least, or 0 for never"
     if fields:
         raise Invalid(fields=fields)
 

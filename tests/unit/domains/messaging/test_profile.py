@@ -149,9 +149,9 @@ async def test_a_dialog_is_made_with_its_settings() -> None:
         pair = CreateDialog(
             type="user",
             participants=[user_id(2)],
-            settings=DialogSettings(vanish_after_s=60),
+            settings=DialogSettings(vanish_after_s=3_600),
         )
-        assert (await core.do(1, pair)).settings.vanish_after_s == 60
+        assert (await core.do(1, pair)).settings.vanish_after_s == 3_600
 
 
 @pytest.mark.parametrize("user", [2, 3])

@@ -12,6 +12,7 @@ from msgspec import UNSET, to_builtins
 from tchatd.domains.messaging import errors, rules
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.models import SEQ_MAX, CreateDialog
+from tchatd.domains.messaging.settings import DialogSettings
 from tchatd.domains.messaging.store import DialogRow
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.errors import DomainError, Invalid
@@ -147,3 +148,12 @@ def test_a_dialog_has_room_up_to_the_last_seq() -> None:
     dialog.last_seq += 1
     with pytest.raises(errors.DialogFull):
         rules.check_room(dialog)
+
+
+@pytest.mark.parametrize("type", ["user", "group"])
+def test_messages_vanish_after_an_hour_at_least_or_never(type: str) -> None:
+    for after_s in (0, 3_600, 31_536_000):
+        rules.check_settings(type, {"vanish_after_s": after_s}, DialogSettings())
+    for after_s in (1, 3_599):
+        with pytest.raises(Invalid):
+            rules.check_settings(type, {"vanish_after_s": after_s}, DialogSettings())
