@@ -9,7 +9,8 @@ Theory of operation
     Invisible (`offline`, set while connected) and busy are choices of the person: they
     hold for all of their devices until one of these says `online`, and end when the
     last one is gone. Away is what a device notices by itself: a user is away when all
-    of their connections are. A choice is told to the user's own devices.
+    of their connections are. A device that was away ends only that by `online`: nobody
+    becomes visible because a tablet woke up. A choice is told to the user's own devices.
 
     Who comes is shown after `settle_s`, so that a client of somebody invisible can say
     so before anybody sees them; who leaves is shown until `grace_s` later, so that a
@@ -269,9 +270,10 @@ class Presence:
         before = self.status_of(number)
         self._coming.pop(number, None)
         session = self._hub.sessions.get(context.connection or 0)
+        was_away = session is not None and session.is_away
         if session is not None:
             session.is_away = status == "away"
-        if status != "away":
+        if status != "away" and not (was_away and status == "online"):
             _mark(self._busy, number, status == "busy")
             _mark(self._invisible, number, status == "offline")
         self._weigh_away(number)

@@ -176,6 +176,19 @@ async def test_a_choice_holds_for_all_devices_and_they_are_told(
         assert updates(edge, 3) == [(*ids(2), "online")]
 
 
+async def test_a_device_that_wakes_up_ends_no_choice() -> None:
+    async with running() as edge:
+        come(edge, 2, "u2")
+        come(edge, 3, "u2")
+        await ask(edge, 2, "presence.set", status="offline")
+        await ask(edge, 3, "presence.set", status="away")
+        woken = await ask(edge, 3, "presence.set", status="online")
+        assert woken == {"status": "offline"}
+        assert await ask(edge, 3, "presence.set", status="online") == {
+            "status": "online"
+        }
+
+
 async def test_a_choice_ends_with_the_last_connection() -> None:
     async with running(grace_s=1) as edge:
         come(edge, 2, "u2")
