@@ -147,8 +147,8 @@ class Applier:
             held.on_done(lambda _: event.set())
             await event.wait()
 
-    def pinned(self, number: int) -> AbstractContextManager[None]:
-        return self.loader.pinned(number)
+    def pinned(self, *numbers: int) -> AbstractContextManager[None]:
+        return self.loader.pinned(*numbers)
 
     async def load(
         self,

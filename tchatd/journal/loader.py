@@ -121,10 +121,10 @@ class Loader:
                     return row
             return None
 
-    def pinned(self, number: int) -> AbstractContextManager[None]:
-        """Hold on to the dialog, and to everything that happens to it meanwhile, for
+    def pinned(self, *numbers: int) -> AbstractContextManager[None]:
+        """Hold on to the dialogs, and to everything that happens to it meanwhile, for
         somebody who asks the store by themselves."""
-        return self._pinned(Wants(numbers={number}))
+        return self._pinned(Wants(numbers=set(numbers)))
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -93,8 +93,10 @@ class Profiles:
                 "Only an owner deletes it; to leave, delete yourself from its members."
             )
         if TYPES[dialog.type] == "user":
-            # In memory as the dialog is, so that it needs no awaiting.
-            self._clear(context, ClearDialog(dialog.id))
+            # In memory as the dialog is, so that it needs no awaiting. What has become
+            # of it is not in the answer, so every device is told.
+            everywhere = Context(context.request_id, context.address, context.caller)
+            self._clear(everywhere, ClearDialog(dialog.id))
             return self._log.hold(Done(), dialog.changed_position)
         check_room(dialog)
         record = DropRecord(

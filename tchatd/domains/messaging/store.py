@@ -494,9 +494,10 @@ class CommandLog(Protocol):
         """Return once position is durable."""
         ...
 
-    def pinned(self, number: int) -> AbstractContextManager[None]:
-        """Meanwhile the dialog is not evicted, and state keeps what changes in it: what
-        the store answers is as old as its query, and state has all that is later."""
+    def pinned(self, *numbers: int) -> AbstractContextManager[None]:
+        """Meanwhile these dialogs are not evicted, and state keeps all that changes in
+        any: what the store answers is as old as its query, and state has all that is
+        later."""
         ...
 
     async def load(

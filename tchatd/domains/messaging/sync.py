@@ -15,9 +15,12 @@ What a device is told of a dialog:
 What happened to the membership after the pass's end is for the next one.
 
 What is later than the store is taken from the tails in memory, looked at before the
-store is asked; and nothing is answered before all that it shows is durable. A page is
-two queries, for dialogs and for events; snapshots that are not in memory are one more,
-and the `latest` dialogs of a long pass's first page two.
+store is asked; what changes while it is asked stays in memory until the page is made,
+so that a state of one's own is as of one event. Nothing is answered before all that it
+shows is durable.
+
+A page is two queries, for dialogs and for events. Snapshots that are not in memory are
+one more, and the `latest` dialogs of a long pass's first page two.
 
 The cursor is base64url of MessagePack `[version, after, until, number, seq, told]`. It
 is no secret and needs no signature: whatever it says, a user sees their own dialogs
@@ -172,21 +175,21 @@ class Syncing:
         until = cursor.until or self._log.applied_position
         fresh = self._fresh(user, cursor, until)
         await self._log.durable(until)
-        rows, count = await self._store.changed(
-            user,
-            after_position=cursor.after,
-            until_position=until,
-            from_number=cursor.number,
-            also=sorted(fresh),
-            limit=limit + 1,
-            count_max=CHANGED_DIALOGS_MAX + 1,
-        )
-        if cursor.until == 0 and count > CHANGED_DIALOGS_MAX:
-            return await self._begin(user)
-        parts, cut = _plan(user, cursor, until, limit, rows, fresh)
-        page = _Page(until, number=cut)
-        taken = _within(parts, limit, page)
-        await self._fill(page, taken, until)
+        page = _Page(until)
+        with self._log.pinned():
+            rows, count = await self._store.changed(
+                user,
+                after_position=cursor.after,
+                until_position=until,
+                from_number=cursor.number,
+                also=sorted(fresh),
+                limit=limit + 1,
+                count_max=CHANGED_DIALOGS_MAX + 1,
+            )
+            if cursor.until == 0 and count > CHANGED_DIALOGS_MAX:
+                return await self._begin(user)
+            parts, page.number = _plan(user, cursor, until, limit, rows, fresh)
+            await self._fill(user, page, _within(parts, limit, page), until)
         whole = await self._whole(user, page)
         latest: list[Dialog] = []
         if page.number and cursor.until == 0:
@@ -219,7 +222,7 @@ class Syncing:
         return found
 
     async def _fill(
-        self, page: _Page, taken: list[tuple[_Part, int]], until: int
+        self, user: int, page: _Page, taken: list[tuple[_Part, int]], until: int
     ) -> None:
         """Put the parts, each up to a seq, into the page, as far as they fit."""
         ranges = [
@@ -236,9 +239,9 @@ class Syncing:
             states.setdefault(row.dialog_number, {})[row.seq] = state_of_row(row)
         size = 0
         for part, last in taken:
-            dialog = part.fresh.dialog if part.fresh else None
-            if dialog is None:
-                dialog = self._state.find_number(part.number)
+            dialog = self._state.find_number(part.number)
+            if dialog is None and part.fresh is not None:
+                dialog = part.fresh.dialog
             rows = of_dialog.get(part.number, [])
             hidden = hidden_of(part.member.extra)
             told = _events(part, last, rows, states, dialog, self._state.now_ms())
@@ -254,7 +257,7 @@ class Syncing:
                     event = without_hidden(event, hidden)
                 page.events.append(event)
             if last == part.last:
-                _end(page, part)
+                _end(user, page, part, dialog)
 
     async def _whole(self, user: int, page: _Page) -> list[Dialog]:
         """The snapshots of the page, of who is in the dialog still."""
@@ -381,7 +384,7 @@ def _member(
 
 
 def _within(parts: Iterable[_Part], limit: int, page: _Page) -> list[tuple[_Part, int]]:
-    """Parts for the page, each with a seq up to which; a snapshot counts as an event."""
+    """Parts for the page, each with its last seq; a snapshot counts as an event."""
     taken = []
     budget, snapshots = limit, SNAPSHOTS_MAX
     for part in parts:
@@ -424,17 +427,17 @@ def _events(
             yield entry.seq, entry.event, _size_of(entry)
 
 
-def _end(page: _Page, part: _Part) -> None:
-    """What is told when all events of the part are."""
+def _end(user: int, page: _Page, part: _Part, dialog: DialogState | None) -> None:
+    """What is told when all events of the part are. dialog: as memory has it now."""
     if part.is_whole:
         page.whole.append(part.number)
     elif part.is_left:
         page.left.append(part.id)
     elif part.member.left_seq:
         return  # since the pass began: the next one has it
-    elif part.fresh is not None:
-        dialog = part.fresh.dialog
-        page.own.append(dialog.own_state(part.member))
+    elif dialog is not None:
+        member = dialog.member(user) if user in dialog.members else None
+        page.own.append(dialog.own_state(member or part.member))
         page.shown = max(page.shown, dialog.changed_position)
     elif part.row is not None:
         row = part.row

@@ -8,7 +8,7 @@ import pytest
 from msgspec import UNSET, structs
 
 from tchatd.domains.messaging import errors
-from tchatd.domains.messaging.events import DialogDeleted, DialogUpdated
+from tchatd.domains.messaging.events import DialogDeleted, DialogUpdated, OwnState
 from tchatd.domains.messaging.member_models import (
     AddMembers,
     ChangeDialog,
@@ -212,3 +212,17 @@ async def test_changes_of_what_is_not_in_memory_are_kept() -> None:
         async with loading(again):
             view = await again.do(105, GetDialog(dialog.id))
             assert (view.name, view.settings.slow_mode_s) == ("Dinner", 9)
+
+
+async def test_who_clears_a_dialog_of_two_is_told_what_has_become_of_it(
+    core: Core,
+) -> None:
+    """Found by the simulation: the answer does not say it, nor did the device hear."""
+    dialog = await core.do(1, with_user(2))
+    await core.do(2, text(dialog.id))
+    core.hub.told.clear()
+    await core.do(1, DropDialog(dialog.id), connection=7)
+    [told] = [t for t in core.hub.told if isinstance(t[1], OwnState)]
+    members, own, left_out = told
+    assert (members, left_out) == ([1], None)
+    assert (own.cleared_seq, own.read_seq, own.unread_count) == (3, 2, 0)

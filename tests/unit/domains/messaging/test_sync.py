@@ -13,7 +13,9 @@ from msgspec import UNSET
 from tchatd.domains.messaging import sync
 from tchatd.domains.messaging.models import ReadMessages, Sync
 from tchatd.domains.messaging.state import StateLimits
+from tchatd.domains.messaging.store import ChangedDialog
 from tchatd.kernel.errors import Invalid
+from tchatd.stores.memory.messaging import MemoryDialogStore
 from tests.support.messaging import Core, group_of, loading, shape, text, with_user
 
 Known = dict[str, list[Any]]
@@ -168,6 +170,49 @@ async def test_a_cursor_can_say_anything_and_shows_ones_own_dialogs_only(
             page = await core.do(3, Sync(cursor=cursor))
             assert {event.dialog_id for event in page.events} <= {ours.id}
             assert theirs.id not in str(shape(page))
+
+
+class InterruptedStore(MemoryDialogStore):
+    """Something happens while `changed` is on its way back."""
+
+    async def changed(
+        self, user_number: int, **how: Any
+    ) -> tuple[list[ChangedDialog], int]:
+        answer = await super().changed(user_number, **how)
+        await self.meanwhile()
+        return answer
+
+    async def meanwhile(self) -> None:
+        """What happens."""
+
+
+async def test_a_state_of_ones_own_is_as_of_one_event() -> None:
+    """Found by the simulation: counts of now with a cursor of before."""
+    store = InterruptedStore()
+    core = Core(store)
+    async with loading(core):
+        crowd = await core.do(1, group_of(range(1, 120)))
+        await core.flusher.flush()
+        cursor = (await core.do(5, Sync())).cursor
+        await core.do(1, text(crowd.id))
+        await core.flusher.flush()
+        core = await core.restart(limits=StateLimits(tail_max=1))
+    async with loading(core):
+
+        async def send_and_store() -> None:
+            store.meanwhile = nothing  # type: ignore[method-assign]
+            await core.do(5, text(crowd.id))
+            await core.flusher.flush()
+
+        store.meanwhile = send_and_store  # type: ignore[method-assign]
+        page = await core.do(5, Sync(cursor=cursor))
+        assert [event.seq for event in page.events] == [2]
+        [own] = page.own
+        assert (own.last_seq, own.read_seq, own.unread_count) == (3, 3, 0)
+
+
+async def nothing() -> None:
+    pass
 
 
 @pytest.mark.parametrize("seed", range(30))

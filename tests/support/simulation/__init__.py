@@ -1,0 +1,1 @@
+"""Owns random histories of messaging: the truth, devices, and what goes wrong."""
