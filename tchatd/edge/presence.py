@@ -10,7 +10,7 @@ Theory of operation
     hold for all of their devices until one of these says `online`, and end when the
     last one is gone. Away is what a device notices by itself: a user is away when all
     of their connections are. A device that was away ends only that by `online`: nobody
-    becomes visible because a tablet woke up. A choice is told to the user's own devices.
+    becomes visible because a tablet woke up. Own devices are told of a choice.
 
     Who comes is shown after `settle_s`, so that a client of somebody invisible can say
     so before anybody sees them; who leaves is shown until `grace_s` later, so that a
@@ -26,7 +26,8 @@ Theory of operation
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -50,10 +51,10 @@ from tchatd.edge.presence_models import (
     WatchPresence,
     about,
 )
-from tchatd.edge.watching import BY_NAME, Watched, Watchers
+from tchatd.edge.watching import BY_NAME, TooManyWatched, Watches, WatchLimits
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
-from tchatd.kernel.errors import DomainError, ErrorKind, Invalid, Unavailable
+from tchatd.kernel.errors import Invalid, Unavailable
 from tchatd.kernel.routing import Caller, Context, Operation
 from tchatd.observe.metrics import Metrics
 
@@ -75,11 +76,6 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     dialogs_max: int = 16
     dialog_members_max: int = 100
     shown_at_once_max: int = 5_000
-
-
-class TooManyWatched(DomainError):
-    code, kind = "too-many-watched", ErrorKind.UNPROCESSABLE
-    title = "A connection watches only so many people"
 
 
 class Presence:
@@ -111,15 +107,18 @@ class Presence:
         self._invisible = BitMap()
         self._coming: dict[int, tuple[float, UUID]] = {}  # in the order of arrival
         self._leaving: dict[int, tuple[float, UUID]] = {}  # in the order of leaving
-        self._watchers = Watchers()
-        self._kept_apart = Watchers()  # who may not see whom they watch
-        self._watched: dict[int, Watched] = {}
-        self._watches = 0
+        self._watches = Watches(
+            WatchLimits(
+                watched_max=settings.watched_max,
+                watches_max=settings.watches_max,
+                dialogs_max=settings.dialogs_max,
+            )
+        )
         last_seen.online = self._visible
         metrics.gauge(
             "presence_watches",
             "Users watched, over all connections",
-            lambda: self._watches,
+            lambda: len(self._watches),
         )
         metrics.gauge(
             "presence_last_seen", "Last times in memory", lambda: len(last_seen)
@@ -188,7 +187,7 @@ class Presence:
 
     def left(self, caller: Caller, connection: int) -> None:
         """A connection of a user is gone, also from the hub, and what it watched."""
-        self._forget(connection)
+        self._watches.forget(connection)
         number = caller.user_number
         if number in self._hub.online:
             self._weigh(number, caller.user_id)
@@ -246,12 +245,10 @@ class Presence:
         Raises: Unavailable, and then some may see what they saw before until they
         watch again.
         """
-        mine = [session.connection for session in self._hub.sessions_of(number)]
-        pairs = {(connection, number) for connection in self._watching(number)}
-        for connection in mine:
-            watched = self._watched.get(connection)
-            if watched is not None:
-                pairs.update((connection, target) for target in watched.numbers())
+        pairs = {(connection, number) for connection in self._watches.watching(number)}
+        for session in self._hub.sessions_of(number):
+            watched = self._watches.watched(session.connection)
+            pairs.update((session.connection, target) for target in watched)
         numbers = {number, *(target for _, target in pairs)}
         numbers.update(self._viewer(connection) for connection, _ in pairs)
         await self._load(number, list(numbers))
@@ -313,85 +310,32 @@ class Presence:
         await self._load(viewer, list(together.values()))
         connection = context.connection
         if connection is not None and connection in self._hub.sessions:
+            sees = partial(self._sees, viewer)
             if numbers:
-                self._add(connection, viewer, BY_NAME, numbers.values())
+                self._watches.add(connection, BY_NAME, numbers.values(), sees)
             if not isinstance(command.dialog_id, UnsetType):
                 dialog = str(command.dialog_id)
-                self._add(connection, viewer, dialog, opened.values())
+                self._watches.add(connection, dialog, opened.values(), sees)
         listed = self._listed(viewer, [*ids, *opened], together)
         return PresenceList(listed, count)
 
     async def _unwatch(self, context: Context, command: UnwatchPresence) -> Unwatched:
         connection = context.connection
         assert connection is not None
-        no_ids = isinstance(command.user_ids, UnsetType)
-        if no_ids and isinstance(command.dialog_id, UnsetType):
-            self._forget(connection)
-        if not isinstance(command.dialog_id, UnsetType):
-            self._change(connection, str(command.dialog_id), None)
+        watches, dialog_id = self._watches, command.dialog_id
+        if not isinstance(dialog_id, UnsetType):
+            watches.drop(connection, str(dialog_id))
+        elif isinstance(command.user_ids, UnsetType):
+            watches.forget(connection)
         if not isinstance(command.user_ids, UnsetType):
             numbers = await self._directory.numbers_of(command.user_ids)
-            watched = self._watched.get(connection)
-            if watched is not None:
-                left = watched.of(BY_NAME).difference(numbers.values())
-                self._change(connection, BY_NAME, left)
-        watched = self._watched.get(connection)
-        return Unwatched(0 if watched is None else len(watched))
+            watches.discard(connection, numbers.values())
+        return Unwatched(len(watches.watched(connection)))
 
-    # Watching.
+    # Who may see it.
 
-    def _add(
-        self, connection: int, viewer: int, reason: str, numbers: Iterable[int]
-    ) -> None:
-        """Raises: TooManyWatched, Unavailable; then nothing is watched anew."""
-        watched = self._watched.get(connection) or Watched()
-        wanted = set(numbers)
-        if reason == BY_NAME:
-            wanted |= watched.of(BY_NAME)
-        elif not watched.has(reason) and watched.dialogs >= self._settings.dialogs_max:
-            raise TooManyWatched(f"At most {self._settings.dialogs_max} dialogs.")
-        before = watched.numbers()
-        if len(before | wanted) > self._settings.watched_max:
-            raise TooManyWatched(f"At most {self._settings.watched_max}.")
-        if self._watches + len(wanted - before) > self._settings.watches_max:
-            raise Unavailable("Too much is watched.", retry_after_s=60)
-        self._watched[connection] = watched
-        self._change(connection, reason, wanted)
-        for number in wanted - before:
-            exact = self._visibility.sight(viewer, number) == "exact"
-            (self._watchers if exact else self._kept_apart).add(number, connection)
-
-    def _change(self, connection: int, reason: str, wanted: set[int] | None) -> None:
-        """None: not for this reason any more. Who is watched anew is the caller's."""
-        watched = self._watched.get(connection)
-        if watched is None:
-            return
-        before = watched.numbers()
-        if wanted is None:
-            watched.drop(reason)
-        else:
-            watched.set(reason, wanted)
-        after = watched.numbers()
-        self._watches += len(after) - len(before)
-        for number in before - after:
-            self._unsubscribe(number, connection)
-        if not after and not watched.dialogs:
-            del self._watched[connection]
-
-    def _forget(self, connection: int) -> None:
-        watched = self._watched.pop(connection, None)
-        if watched is not None:
-            numbers = watched.numbers()
-            self._watches -= len(numbers)
-            for number in numbers:
-                self._unsubscribe(number, connection)
-
-    def _unsubscribe(self, number: int, connection: int) -> None:
-        if not self._watchers.discard(number, connection):
-            self._kept_apart.discard(number, connection)
-
-    def _watching(self, number: int) -> list[int]:
-        return [*self._watchers.of(number), *self._kept_apart.of(number)]
+    def _sees(self, viewer: int, target: int) -> bool:
+        return self._visibility.sight(viewer, target) == "exact"
 
     def _viewer(self, connection: int) -> int:
         session = self._hub.sessions.get(connection)
@@ -402,15 +346,9 @@ class Presence:
     def _reconsider(self, connection: int, target: int, user_id: UUID) -> None:
         """Put one watch where it belongs now, and tell it if that has changed."""
         viewer = self._viewer(connection)
-        watched = self._watched.get(connection)
-        if not viewer or watched is None or target not in watched:
+        if not viewer:
             return  # it has ended meanwhile
-        exact = self._visibility.sight(viewer, target) == "exact"
-        right, wrong = self._watchers, self._kept_apart
-        if not exact:
-            right, wrong = wrong, right
-        if wrong.discard(target, connection):
-            right.add(target, connection)
+        if self._watches.place(connection, target, sees=self._sees(viewer, target)):
             seen = self._seen(viewer, target)
             self._hub.deliver_connections((connection,), _update(user_id, seen))
 
@@ -492,7 +430,7 @@ class Presence:
             self._announce(number, user_id)
 
     def _announce(self, number: int, user_id: UUID) -> None:
-        watchers = self._watchers.of(number)
+        watchers = self._watches.seeing(number)
         if watchers:
             seen = self._plainly(number, self.status_of(number))
             self._hub.deliver_connections(watchers, _update(user_id, seen))
