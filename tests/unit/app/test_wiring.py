@@ -31,6 +31,17 @@ DELETE /auth/sessions/{id}
 GET /.well-known/jwks.json
 GET /users/profile
 PUT /users/profile
+GET /users/{id}
+GET /users/privacy
+PUT /users/privacy
+GET /users/preferences
+PUT /users/preferences
+GET /users/contacts
+POST /users/contacts
+DELETE /users/contacts
+GET /users/blocks
+POST /users/blocks
+DELETE /users/blocks
 GET /dialogs
 POST /dialogs
 GET /dialogs/{id}
@@ -107,6 +118,15 @@ async def test_a_revoked_session_reaches_live_connections(
 ) -> None:
     _, core, edge = parts
     assert core.auth.session_end is edge.sessions
+
+
+async def test_presence_people_and_typing_know_of_each_other(
+    parts: tuple[Settings, Core, Edge],
+) -> None:
+    _, core, edge = parts
+    assert core.people.presence is edge.presence
+    assert edge.sessions.on_gone == core.messaging.typing.gone
+    assert list(edge.last_seen.online()) == []
 
 
 async def test_without_an_address_there_is_no_tls(
