@@ -14,17 +14,16 @@ from tchatd.domains.messaging.events import Event
 from tchatd.domains.messaging.message_state import MessageState
 from tchatd.domains.messaging.rows import event_of
 from tchatd.domains.messaging.store import MESSAGE_EDITED, EventRow
-from tchatd.kernel.lru import Lru
 
 EVENTS_MAX: Final = 20_000
-"""The latest that were asked for; a kilobyte or two each."""
+"""A kilobyte or two each. They are dropped all at once: a crowd soon asks for its own
+again, and a use costs no more than looking it up."""
 
 
 class SharedEvents:
     def __init__(self, events_max: int = EVENTS_MAX) -> None:
-        self._made: Lru[tuple[int, int], tuple[EventRow, tuple[str, ...], Event]] = Lru(
-            events_max
-        )
+        self._events_max = events_max
+        self._made: dict[tuple[int, int], tuple[EventRow, tuple[str, ...], Event]] = {}
 
     def of(
         self,
@@ -44,5 +43,7 @@ class SharedEvents:
             if made_of is row or made_of == row:
                 return known[2]
         event = event_of(row, dialog_id, pins)
-        self._made.put(key, (row, pins, event))
+        if len(self._made) >= self._events_max:
+            self._made.clear()
+        self._made[key] = row, pins, event
         return event
