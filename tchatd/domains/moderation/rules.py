@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 
 class ModerationSettings(Struct, frozen=True, kw_only=True):
@@ -12,4 +12,4 @@ class ModerationSettings(Struct, frozen=True, kw_only=True):
 
     words_file: str = ""
     links: Literal["allow", "flag", "refuse"] = "allow"
-    link_hosts_allowed: Annotated[list[str], Meta(max_length=10_000)] = []
+    link_hosts_allowed: list[str] = []
