@@ -61,7 +61,13 @@ def _dialogs(service: MessagingService) -> list[Operation]:
             status=201,
             other_statuses=(200,),
             limits=(Limit(by="user", per_minute=60, burst=60),),
-            errors=(Invalid, InvalidParticipants, Unavailable),
+            errors=(
+                Invalid,
+                InvalidParticipants,
+                NotAllowed,
+                DialogNotFound,  # of a repeat by its key: it is not theirs any more
+                Unavailable,
+            ),
         ),
         Operation(
             name="dialog.get",
