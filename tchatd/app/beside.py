@@ -12,6 +12,7 @@ from tchatd.domains.messaging.business import Businesses
 from tchatd.domains.messaging.business_replies import BusinessReplies
 from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
+from tchatd.domains.messaging.leftovers import Leftovers
 from tchatd.domains.messaging.public_names import PublicNames
 from tchatd.domains.messaging.scheduling import MessageToSend, Scheduling
 from tchatd.domains.messaging.state import MessagingState
@@ -22,6 +23,7 @@ from tchatd.domains.messaging.store import (
     UserDirectory,
 )
 from tchatd.domains.messaging.vanishing import Vanishing
+from tchatd.journal.flusher import Feed
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.crypto import KeyedHash
 from tchatd.kernel.ids import Ids
@@ -74,9 +76,11 @@ class Beside:
             ids,
             invites_max=settings.invites_max,
         )
+        names = PostgresNameStore(pool)
+        self.leftovers = Leftovers(invite_store, names, settings.public_name_held_s)
         self.public_names = PublicNames(
             self.joining,
-            PostgresNameStore(pool),
+            names,
             dialogs,
             log,
             clock,
@@ -118,6 +122,11 @@ class Beside:
         following = Alarm("business agents", self.replies.follow, clock, FOLLOW_IDLE_S)
         self.businesses.follow = following.wake
         self.alarms = [sending, vanishing, replying, following]
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """Who follows the log (journal/flusher.py)."""
+        return [self.replies, self.leftovers]
 
     @property
     def prunes(self) -> Mapping[str, Callable[[], Awaitable[int]]]:

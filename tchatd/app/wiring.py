@@ -250,7 +250,7 @@ class Core:
             invite_key=self.keys.lookup_hash("invites"),
             settings=of,
         )
-        self.flusher.feeds.append(self.beside.replies)
+        self.flusher.feeds += self.beside.feeds
         self.messaging.open_business = self.beside.businesses.open
         self.state = state
         self.search = Search(

@@ -202,6 +202,20 @@ class InviteStoreContract:
         assert rows[0].asked_ms < rows[1].asked_ms
         assert await store.requests_of(OTHER, 2) == ([], 0)
 
+    async def test_a_deleted_dialog_leaves_nothing_behind(
+        self, store: InviteStore
+    ) -> None:
+        for number, dialog in ((1, DIALOG), (2, DIALOG), (3, OTHER)):
+            await store.create(invite(number, dialog), NOW, 9)
+        await store.claim(bytes([1]) * 32, 5, id_of(5), NOW)
+        await store.request(request(6), NOW, 9)
+        for _ in range(2):
+            await store.forget_dialog(DIALOG)
+            assert await store.invites_of(DIALOG) == []
+            assert await store.requests_of(DIALOG, 9) == ([], 0)
+            assert await store.claims_before(NOW + 1, 9) == []
+        assert len(await store.invites_of(OTHER)) == 1
+
     async def test_old_ones_are_pruned_in_batches(self, store: InviteStore) -> None:
         for number in range(1, 6):
             await store.create(invite(number, expires_ms=NOW + number), NOW, 9)

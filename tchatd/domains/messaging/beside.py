@@ -130,6 +130,10 @@ class InviteStore(Protocol):
         """Forget the request; denied, it gives its use back. False: there is none."""
         ...
 
+    async def forget_dialog(self, dialog_number: int) -> None:
+        """It was deleted: nobody comes in any more, by whatever way."""
+        ...
+
     async def prune_invites(self, expired_before_ms: int, limit: int) -> int: ...
 
 

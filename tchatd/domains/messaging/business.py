@@ -54,6 +54,7 @@ QUICK_REPLIES_MAX: Final = 50
 FORMER_AGENTS_MAX: Final = 200
 """Remembered to be removed from dialogs that have not followed yet."""
 PROFILES_KNOWN_MAX: Final = 10_000
+KNOWN_S: Final = 60
 GENERATIONS_MAX: Final = 100
 NOBODY: Final = UUID(int=0)
 
@@ -146,10 +147,12 @@ _decode: Final = msgspec.json.Decoder(Profile).decode
 
 
 class Known(Struct, frozen=True):
-    """A business that is known; row None: the user is none."""
+    """A business that is known; row None: the user is none. until_ms: then it is read
+    again, since another node may have changed it."""
 
     row: BusinessRow | None
     profile: Profile
+    until_ms: int
 
 
 class Businesses:
@@ -180,12 +183,20 @@ class Businesses:
     async def known(self, user: int) -> Known:
         """Whether the user is a business, and which; from memory where it can."""
         known = self._known.get(user)
-        if known is None:
-            row = await self._store.business(user)
-            known = Known(row, Profile() if row is None else _decode(row.profile))
-            # What was put meanwhile is newer than what was read.
-            known = self._known.get(user) or known
-            self._known.put(user, known)
+        if known is None or self._clock.now_ms() >= known.until_ms:
+            return await self.read(user)
+        return known
+
+    async def read(self, user: int) -> Known:
+        """As `known`, from the store."""
+        before = self._known.get(user)
+        row = await self._store.business(user)
+        after = self._known.get(user)
+        if after is not None and after is not before:
+            return after  # it was put meanwhile, and is newer than what was read
+        profile = Profile() if row is None else _decode(row.profile)
+        known = Known(row, profile, self._clock.now_ms() + 1_000 * KNOWN_S)
+        self._known.put(user, known)
         return known
 
     async def put(self, context: Context, command: PutBusiness) -> Business:
@@ -203,21 +214,21 @@ class Businesses:
             )
         for _ in range(ATTEMPTS_MAX):
             before = await self._store.business(caller.user_number)
-            known = _changed(before, caller, command, agents)
-            assert known.row is not None
-            if not await self._store.put_business(known.row):
+            row, profile = _changed(before, caller, command, agents)
+            if not await self._store.put_business(row):
                 continue
-            self._known.put(caller.user_number, known)
-            if known.row.agents_version == known.row.version:
+            until_ms = self._clock.now_ms() + 1_000 * KNOWN_S
+            self._known.put(caller.user_number, Known(row, profile, until_ms))
+            if row.agents_version == row.version:
                 self.follow()
-            return _shown(known)
+            return _shown(row, profile)
         raise Unavailable("The profile is being changed elsewhere.")
 
     async def get(self, context: Context, command: GetOwnBusiness) -> Business:
         known = await self.known(context.user.user_number)
         if known.row is None:
             raise BusinessNotFound
-        return _shown(known)
+        return _shown(known.row, known.profile)
 
     async def get_public(
         self, context: Context, command: GetBusiness
@@ -385,7 +396,7 @@ def _changed(
     caller: Caller,
     command: PutBusiness,
     agents: tuple[UUID, ...],
-) -> Known:
+) -> tuple[BusinessRow, Profile]:
     old = Profile() if before is None else _decode(before.profile)
     former = [id for id in (*old.former, *old.agents) if id not in agents]
     profile = Profile(
@@ -405,14 +416,12 @@ def _changed(
         before.agents_version if is_same and before is not None else version,
         _encode(profile).decode(),
     )
-    return Known(row, profile)
+    return row, profile
 
 
-def _shown(known: Known) -> Business:
-    assert known.row is not None
-    profile = known.profile
+def _shown(row: BusinessRow, profile: Profile) -> Business:
     return Business(
-        user_id=str(known.row.user_id),
+        user_id=str(row.user_id),
         greeting=profile.greeting,
         away_message=profile.away_message,
         hours=profile.hours,

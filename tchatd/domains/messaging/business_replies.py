@@ -205,9 +205,8 @@ class BusinessReplies:
         """Let some dialogs follow who their business's agents are; when to go on."""
         rows = await self._store.behind(BATCH_MAX)
         for row in rows:
-            known = await self._businesses.known(row.business)
-            if known.row is None:
-                continue
+            known = await self._businesses.read(row.business)
+            assert known.row is not None, "it has dialogs"
             profile = known.profile
             numbers = await self._directory.numbers_of(
                 (*profile.agents, *profile.former)

@@ -115,6 +115,12 @@ class MemoryInviteStore:
             self._use(row.code_hash, -1)
         return True
 
+    async def forget_dialog(self, dialog_number: int) -> None:
+        for row in await self.invites_of(dialog_number):
+            self._forget(row.code_hash)
+        for key in [key for key in self._requests if key[0] == dialog_number]:
+            del self._requests[key]
+
     async def prune_invites(self, expired_before_ms: int, limit: int) -> int:
         old = [
             row.code_hash

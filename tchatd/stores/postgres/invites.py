@@ -182,6 +182,13 @@ class PostgresInviteStore:
                 await connection.execute(_USE, (-1, row[0]))
         return row is not None
 
+    async def forget_dialog(self, dialog_number: int) -> None:
+        async with self._pool.transaction() as connection:
+            for table in ("join_requests", "invites"):
+                await connection.execute(
+                    f"DELETE FROM {table} WHERE dialog_number = %s", (dialog_number,)
+                )
+
     async def prune_invites(self, expired_before_ms: int, limit: int) -> int:
         return await self._pool.execute(_PRUNE, (expired_before_ms, limit))
 
