@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from tchatd.app.search import Search
 from tchatd.app.wiring import Core, Edge
 from tchatd.domains.auth.models import UserRecord
-from tchatd.edge.console import ConsoleError, ConsolePorts, Row, Rows
+from tchatd.edge.console import Command, ConsoleError, ConsolePorts, Row, Rows
 from tchatd.kernel.clock import rfc3339
 
 
@@ -67,6 +68,19 @@ def ports(
         drain=drain,
         metrics=lambda: core.metrics.render().decode(),
     )
+
+
+def search_command(search: Search) -> Command:
+    def run(arguments: Sequence[str]) -> Row:
+        if not arguments:
+            return search.status()
+        if arguments[0] != "rebuild":
+            raise ConsoleError("usage", "usage: search [rebuild]")
+        if not search.indexer.rebuild():
+            raise ConsoleError("busy", "it is being built already")
+        return {"rebuilding": True}
+
+    return Command("search", "[rebuild]", "The search index; build it anew.", run)
 
 
 def _traffic(core: Core, edge: Edge) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -69,6 +69,9 @@ class Numbers:
 
     def __len__(self) -> int:
         return len(self._sorted)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sorted)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Numbers) and self._sorted == other._sorted

@@ -1,0 +1,1 @@
+"""Search over messages, dialogs and people that the caller may see."""

@@ -1,0 +1,244 @@
+"""Owns answering what is searched for: the index proposes, what is now decides.
+
+The index knows what was said a moment ago. So every hit is looked at as it is: whether
+the caller is in its dialog, whether it is deleted or hidden from them, and whether it
+still says what they look for. That is why a deleted message is not found at once.
+
+Order: what matches as typed, the latest first, as people look for what was said lately;
+then, only if that is little, what matches but for marks and slips.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from msgspec import UNSET, Struct, UnsetType
+
+from tchatd.domains.search.models import (
+    DialogHits,
+    FoundChannel,
+    Highlight,
+    MessageHit,
+    MessageHits,
+    PeopleHits,
+    SearchDialogs,
+    SearchMessages,
+    SearchPeople,
+)
+from tchatd.domains.search.store import (
+    ORDER_MAX,
+    Conversations,
+    Directory,
+    MessageAsk,
+    People,
+    SearchIndex,
+    SeenMessage,
+    first_order,
+)
+from tchatd.domains.search.text import EXACT, LOOSE, Query, highlights, parse
+from tchatd.kernel.errors import Invalid
+from tchatd.kernel.routing import Context
+
+FEW_HITS: Final = 10
+"""With fewer exact hits in all, what matches loosely is shown after them."""
+ROUNDS_MAX: Final = 5
+"""Times the index is asked for one page; after it the page is shorter."""
+ROUND_HITS_MIN: Final = 16
+CANDIDATES_MAX: Final = 100
+"""Dialogs or people that the index may propose for one answer."""
+_CURSOR: Final = re.compile(r"([el])([0-9]{1,20})")
+_STAGES: Final = {"e": EXACT, "l": LOOSE}
+_LETTERS: Final = {EXACT: "e", LOOSE: "l"}
+_IDENTIFIER: Final = re.compile(r"\s*(\+?[0-9][0-9 ()-]{6,20}|[^\s@]+@[^\s@]+)\s*")
+
+
+class SearchSettings(Struct, frozen=True, kw_only=True):
+    """Searches a minute of one user, and their burst: as-you-type is several each."""
+
+    per_user_minute: int = 120
+    burst: int = 30
+
+
+class _Place(Struct):
+    """How far a page has come. end: only orders below it."""
+
+    stage: int = EXACT
+    end: int = ORDER_MAX
+
+
+class SearchService:
+    def __init__(
+        self,
+        index: SearchIndex,
+        conversations: Conversations,
+        people: People,
+        directory: Directory,
+        settings: SearchSettings,
+    ) -> None:
+        self.settings = settings
+        self._index = index
+        self._conversations = conversations
+        self._people = people
+        self._directory = directory
+
+    # Messages
+
+    async def search_messages(
+        self, context: Context, command: SearchMessages
+    ) -> MessageHits:
+        """Raises: Invalid, IndexUnavailable, and what `Conversations` raises for a
+        dialog that the caller is not in."""
+        user = context.user.user_number
+        place, is_first = _place(command.cursor), command.cursor is UNSET
+        ask = await self._ask(user, command)
+        query = parse(command.q)
+        if query is None or ask is None:
+            return MessageHits([])
+        hits: list[tuple[int, int, MessageHit]] = []
+        for _ in range(ROUNDS_MAX):
+            missing = command.limit + 1 - len(hits)
+            limit = max(missing, ROUND_HITS_MIN)
+            is_loose = place.stage == LOOSE
+            end = min(place.end, ask.end)
+            proposed = MessageAsk(
+                query.clauses(loose=is_loose),
+                ask.dialogs,
+                limit,
+                ask.first,
+                end,
+                ask.sender,
+                ask.type,
+            )
+            found = await self._index.messages(proposed)
+            keys = [(one.dialog_number, one.seq) for one in found]
+            seen = await self._conversations.messages(user, keys) if keys else {}
+            for one, key in zip(found, keys, strict=True):
+                place.end = one.order
+                hit = _hit(query, seen.get(key), place.stage)
+                if hit is not None:
+                    hits.append((place.stage, one.order, hit))
+            if len(hits) > command.limit:
+                return _page(hits, command.limit)
+            if len(found) == limit:
+                continue
+            few = is_first and place.stage == EXACT and len(hits) < FEW_HITS
+            if not (few and query.is_forgiving):
+                return _page(hits, command.limit)
+            place = _Place(LOOSE)
+        next_cursor = f"{_LETTERS[place.stage]}{place.end}"
+        return MessageHits([hit for _, _, hit in hits], next_cursor)
+
+    async def _ask(self, user: int, command: SearchMessages) -> MessageAsk | None:
+        """Where and when to look; None: nowhere."""
+        first = first_order(_ms(command.since)) if command.since is not UNSET else 0
+        end = ORDER_MAX
+        if command.until is not UNSET:
+            end = first_order(_ms(command.until))
+        dialogs: Any
+        if command.dialog_id is not UNSET:
+            dialogs = [await self._conversations.number_of(user, command.dialog_id)]
+        else:
+            dialogs = await self._conversations.memberships(user)
+        sender = None
+        if command.sender_id is not UNSET:
+            numbers = await self._directory.numbers_of([command.sender_id])
+            sender = numbers.get(command.sender_id)
+            if sender is None:
+                return None
+        if not dialogs or first >= end:
+            return None
+        type = None if command.type is UNSET else command.type
+        return MessageAsk((), dialogs, 0, first, end, sender, type)
+
+    # Dialogs
+
+    async def search_dialogs(
+        self, context: Context, command: SearchDialogs
+    ) -> DialogHits:
+        """Own dialogs by their name, those of two by the other's; public channels by
+        name and public name. Raises: IndexUnavailable."""
+        user = context.user.user_number
+        query = parse(command.q, every_word_open=True)
+        if query is None:
+            return DialogHits([], [])
+        mine = await self._conversations.memberships(user)
+        others = await self._conversations.acquaintances(user)
+        limit = command.limit
+        own: dict[int, None] = {}
+        public: dict[int, None] = {}
+        for loose in (False, True):
+            clauses = query.clauses(loose=loose)
+            own |= dict.fromkeys(await self._index.dialogs(clauses, mine, limit))
+            people = await self._index.people(clauses, list(others), limit)
+            own |= dict.fromkeys(others[number] for number in people)
+            channels = await self._index.dialogs(clauses, None, CANDIDATES_MAX)
+            public |= dict.fromkeys(channels)
+            if len(own) + len(public) >= FEW_HITS:
+                break
+        dialogs = await self._conversations.dialogs(user, list(own)[:limit])
+        found = await self._conversations.channels(user, list(public)[:CANDIDATES_MAX])
+        return DialogHits(dialogs, [FoundChannel(**c) for c in found[:limit]])
+
+    # People
+
+    async def search_people(
+        self, context: Context, command: SearchPeople
+    ) -> PeopleHits:
+        """By name whoever lets themselves be found; by phone or email the one whose it
+        is. Raises: IndexUnavailable."""
+        user = context.user.user_number
+        if _IDENTIFIER.fullmatch(command.q):
+            found = await self._people.identified(user, command.q.strip())
+            return PeopleHits(list(found.values()))
+        query = parse(command.q, every_word_open=True)
+        if query is None:
+            return PeopleHits([])
+        known = [
+            *await self._people.known(user),
+            *await self._conversations.acquaintances(user),
+        ]
+        numbers: dict[int, None] = {}
+        for loose in (False, True):
+            clauses = query.clauses(loose=loose)
+            for among in (known, None):
+                if among is None or among:
+                    proposed = await self._index.people(clauses, among, CANDIDATES_MAX)
+                    numbers |= dict.fromkeys(proposed)
+            if len(numbers) >= FEW_HITS:
+                break
+        numbers.pop(user, None)
+        people = await self._people.found(user, list(numbers)[: 2 * CANDIDATES_MAX])
+        return PeopleHits(list(people.values())[: command.limit])
+
+
+def _hit(query: Query, seen: SeenMessage | None, stage: int) -> MessageHit | None:
+    """None: it is not to be seen, or does not say so (any more), or so exactly."""
+    if seen is None or query.match(seen.text) != stage:
+        return None
+    marked = [(field, highlights(query, text)) for field, text in seen.texts]
+    shown = tuple(Highlight(field, tuple(ranges)) for field, ranges in marked if ranges)
+    return MessageHit(seen.message, seen.dialog_id, shown or UNSET)
+
+
+def _page(hits: list[tuple[int, int, MessageHit]], limit: int) -> MessageHits:
+    shown = [hit for _, _, hit in hits[:limit]]
+    if len(hits) <= limit:
+        return MessageHits(shown)
+    stage, order, _ = hits[limit - 1]
+    return MessageHits(shown, f"{_LETTERS[stage]}{order}")
+
+
+def _place(cursor: str | UnsetType) -> _Place:
+    """Raises: Invalid."""
+    if cursor is UNSET:
+        return _Place()
+    found = _CURSOR.fullmatch(cursor)
+    if found is None or int(found[2]) > ORDER_MAX:
+        raise Invalid(fields={"cursor": "is not from here"})
+    return _Place(_STAGES[found[1]], int(found[2]))
+
+
+def _ms(time: datetime) -> int:
+    return int(time.astimezone(UTC).timestamp() * 1000)

@@ -1,0 +1,391 @@
+"""Owns feeding the search index: what was flushed, a batch after the other.
+
+The index has its own journal position, committed with what it stands for. Entries that
+were flushed are put into it as they come (`live`); what it lacks after a crash, a full
+disk or too much at once it reads from the store, by position, until it is level with
+the flush; then it is live again. So nothing is ever lost, and the daemon waits for none
+of it: whatever happens here, messages go on.
+
+A rebuild reads everything from the store into a new index, from the position at which
+it began, and then catches up like any other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import trio
+from msgspec import Struct
+
+from tchatd.domains.messaging.entry import Entry
+from tchatd.domains.messaging.finding import texts_of
+from tchatd.domains.messaging.message_state import MessageState
+from tchatd.domains.messaging.settings import settings_of
+from tchatd.domains.messaging.store import (
+    DIALOG_CREATED,
+    DIALOG_DELETED,
+    DIALOG_UPDATED,
+    MESSAGE_DELETED,
+    MESSAGE_EDITED,
+    MESSAGE_NEW,
+)
+from tchatd.domains.search.errors import IndexBroken, IndexStuck
+from tchatd.domains.search.store import (
+    PUTS_MAX,
+    Doc,
+    MessageDoc,
+    SearchIndex,
+    SearchSource,
+    dialog_doc,
+)
+from tchatd.kernel.errors import DomainError
+from tchatd.observe.logging import get_logger
+from tchatd.observe.metrics import Metrics
+
+_PUTS_A_TURN: Final = 32
+"""Documents made before other tasks get a turn: about half a millisecond."""
+_POSITIONS_A_COMMIT: Final = 100_000
+"""Of records that change nothing that is found, before the position alone is kept."""
+_PEOPLE_PAGE: Final = 1_000
+PEOPLE_OVERLAP_MS: Final = 10_000
+"""How much later than its `updated_ms` a change of a user may be seen in the store."""
+
+_log = get_logger("search")
+
+
+class IndexerSettings(Struct, frozen=True, kw_only=True):
+    """commit_interval_s: least time between the begins of two commits. waiting_max:
+    flushed records that may wait; beyond it they are read from the store again.
+    people_interval_s: how often it is asked whose name changed. rows_max: read from the
+    store at once. retry_s: before what failed is tried again.
+    """
+
+    commit_interval_s: float = 0.5
+    waiting_max: int = 20_000
+    people_interval_s: float = 1.0
+    rows_max: int = 2_000
+    retry_s: float = 5.0
+
+
+class Indexer:
+    """flushed_position: of what the store has for sure, now. `take` is told of it."""
+
+    def __init__(
+        self,
+        index: SearchIndex,
+        source: SearchSource,
+        flushed_position: Callable[[], int],
+        metrics: Metrics,
+        settings: IndexerSettings = IndexerSettings(),  # noqa: B008  # frozen
+    ) -> None:
+        assert settings.rows_max <= PUTS_MAX
+        self._index = index
+        self._source = source
+        self._flushed_position = flushed_position
+        self._settings = settings
+        self._waiting: deque[Entry] = deque()
+        self._is_live = False
+        self._wake = trio.Event()
+        self._rebuild_wanted = False
+        self._fed_position = 0
+        self._people_ms = 0
+        self._people_due_s = 0.0
+        self._people_seen: dict[int, int] = {}
+        self._puts = 0
+        self._committed_s = float("-inf")
+        self.is_failing = False
+        self.is_rebuilding = False
+        self.rebuilt_messages = 0
+        self._seconds = metrics.histogram("search_commit_seconds", "One commit")
+        self._failures = metrics.counter("search_failures", "Feeding that failed")
+        metrics.gauge(
+            "search_lag_records",
+            "Records that are in the store but not in the search index",
+            lambda: float(self.lag),
+        )
+        metrics.gauge(
+            "search_ready", "1 while search answers", lambda: float(index.is_ready)
+        )
+
+    @property
+    def lag(self) -> int:
+        """Records that are in the store and were not put into the index."""
+        return max(0, self._flushed_position() - self._fed_position)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """These are in the store now; `Flusher.on_flushed`."""
+        if not self._is_live:
+            return
+        if len(self._waiting) + len(entries) > self._settings.waiting_max:
+            self._fall_behind()
+        else:
+            self._waiting.extend(entries)
+        self._wake.set()
+
+    def rebuild(self) -> bool:
+        """Build the index anew, soon; False if that is being done already."""
+        if self.is_rebuilding or self._rebuild_wanted:
+            return False
+        self._rebuild_wanted = True
+        self._wake.set()
+        return True
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Feed until cancelled. What is not committed then is read again."""
+        task_status.started()
+        try:
+            while True:
+                try:
+                    await self._feed()
+                except (IndexStuck, IndexBroken, DomainError) as error:
+                    self._failed(error)
+                    await trio.sleep(self._settings.retry_s)
+        finally:
+            self._fall_behind()
+            self.is_rebuilding = False
+
+    def _failed(self, error: Exception) -> None:
+        self._fall_behind()
+        self.is_rebuilding = False
+        self._failures.add()
+        if not self.is_failing:
+            why = error.code if isinstance(error, DomainError) else str(error)
+            _log.warning("the search index is not fed; trying on", why=why)
+        self.is_failing = True
+
+    def _fall_behind(self) -> None:
+        self._is_live = False
+        self._waiting.clear()
+
+    async def _feed(self) -> None:
+        self._puts = 0
+        if not await self._index.open():
+            _log.warning("building the search index")
+            self._rebuild_wanted = True
+        else:
+            self._fed_position = self._index.position
+            self._people_ms = self._index.people_ms
+            if self._fed_position > self._flushed_position():
+                _log.warning("the search index is not of this store; building it")
+                self._rebuild_wanted = True
+        while True:
+            if self._rebuild_wanted:
+                await self._build()
+            if not self._is_live:
+                await self._catch_up()
+            if self.is_failing:
+                _log.info("the search index is fed again", position=self._fed_position)
+                self.is_failing = False
+            await self._put_waiting()
+            await self._put_people()
+            if self._is_due():
+                await self._commit()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until there is something to do, and it is time to."""
+        if not self._is_live or self._rebuild_wanted:
+            return
+        if len(self._waiting) < PUTS_MAX:
+            due_s = self._committed_s + self._settings.commit_interval_s
+            await trio.sleep_until(due_s)
+        with trio.move_on_at(self._people_due_s):
+            if not self._waiting and self._is_live and not self._rebuild_wanted:
+                await self._wake.wait()
+        self._wake = trio.Event()
+
+    # What was flushed, and what was missed.
+
+    async def _put_waiting(self) -> None:
+        waiting = self._waiting
+        while waiting and self._is_live and self._puts < PUTS_MAX:
+            for _ in range(min(len(waiting), _PUTS_A_TURN)):
+                entry = waiting.popleft()
+                for doc, is_new in docs_of(entry):
+                    self._put(doc, is_new=is_new)
+                self._fed_position = entry.position
+            await trio.lowlevel.checkpoint()
+
+    def _put(self, doc: Doc | int, *, is_new: bool = False) -> None:
+        self._puts += 1
+        if isinstance(doc, int):
+            self._index.drop_dialog(doc)
+        else:
+            self._index.put(doc, is_new=is_new)
+
+    async def _put_all(self, docs: Sequence[Doc | int], *, is_new: bool) -> None:
+        for index, doc in enumerate(docs, 1):
+            self._put(doc, is_new=is_new)
+            if index % _PUTS_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _catch_up(self) -> None:
+        rows_max = self._settings.rows_max
+        while True:
+            flushed = self._flushed_position()
+            if self._fed_position >= flushed:
+                self._is_live = True  # what is flushed from here on is told
+                return
+            until = min(self._fed_position + rows_max, flushed)
+            changes = await self._source.changes(self._fed_position, until)
+            for first in range(0, len(changes), rows_max):
+                if self._puts + rows_max > PUTS_MAX:
+                    await self._commit()  # the position is still the one before
+                await self._put_all(changes[first : first + rows_max], is_new=False)
+            self._fed_position = until
+
+    async def _put_people(self) -> None:
+        """Whose name changed. A change may be seen later than others of that time, so
+        the last moments are always looked at again."""
+        if trio.current_time() < self._people_due_s:
+            return
+        self._people_due_s = trio.current_time() + self._settings.people_interval_s
+        start_ms = max(0, self._people_ms - PEOPLE_OVERLAP_MS)
+        after_ms, after_number = start_ms, 0
+        seen = self._people_seen
+        while True:
+            rows = await self._source.people(after_ms, after_number, _PEOPLE_PAGE)
+            fresh = [row for row in rows if seen.get(row.number) != row.updated_ms]
+            if self._puts + len(fresh) > PUTS_MAX:
+                await self._commit()
+            await self._put_all(fresh, is_new=False)
+            for row in fresh:
+                seen[row.number] = row.updated_ms
+            if rows:
+                after_ms, after_number = rows[-1].updated_ms, rows[-1].number
+                self._people_ms = max(self._people_ms, after_ms)
+            if len(rows) < _PEOPLE_PAGE:
+                break
+            self._forget_people()
+        self._forget_people()
+
+    def _forget_people(self) -> None:
+        """Those who are not looked at again."""
+        start_ms = self._people_ms - PEOPLE_OVERLAP_MS
+        if any(at_ms < start_ms for at_ms in self._people_seen.values()):
+            self._people_seen = {
+                number: at_ms
+                for number, at_ms in self._people_seen.items()
+                if at_ms >= start_ms
+            }
+
+    def _is_due(self) -> bool:
+        moved = self._fed_position - self._index.position
+        return self._puts > 0 or moved >= _POSITIONS_A_COMMIT
+
+    async def _commit(self) -> None:
+        self._committed_s = trio.current_time()
+        began_s = time.perf_counter()
+        await self._index.commit(self._fed_position, self._people_ms)
+        self._seconds.observe(time.perf_counter() - began_s)
+        self._puts = 0
+
+    # Everything.
+
+    async def _build(self) -> None:
+        """From now on; what happens meanwhile is caught up with."""
+        began_s = trio.current_time()
+        self._fall_behind()
+        self._rebuild_wanted, self.is_rebuilding = False, True
+        self.rebuilt_messages = self._puts = 0
+        await self._index.renew()
+        position = self._flushed_position()
+        self._fed_position = self._people_ms = 0
+        self._people_seen = {}
+        self._people_due_s = 0.0
+        await self._put_people()
+        await self._build_dialogs()
+        await self._build_messages()
+        self._fed_position = position
+        await self._commit()
+        await self._index.publish()
+        self.is_rebuilding = False
+        _log.info(
+            "the search index is built",
+            messages=self.rebuilt_messages,
+            took_s=round(trio.current_time() - began_s, 1),
+        )
+
+    async def _build_dialogs(self) -> None:
+        after = 0
+        while True:
+            rows = await self._source.dialogs(after, self._settings.rows_max)
+            await self._put_page(rows)
+            if len(rows) < self._settings.rows_max:
+                return
+            after = rows[-1].number
+
+    async def _build_messages(self) -> None:
+        after = (0, 0)
+        while True:
+            rows = await self._source.messages(after, self._settings.rows_max)
+            await self._put_page(rows)
+            self.rebuilt_messages += len(rows)
+            if len(rows) < self._settings.rows_max:
+                return
+            after = rows[-1].dialog_number, rows[-1].seq
+
+    async def _put_page(self, rows: Sequence[Doc]) -> None:
+        if self._puts + len(rows) > PUTS_MAX:
+            await self._commit()
+        await self._put_all(rows, is_new=True)
+
+
+def docs_of(entry: Entry) -> Iterator[tuple[Doc | int, bool]]:
+    """What of the index a flushed record changes, and whether it is new in it; a number
+    is of a dialog that is gone."""
+    kind, changes = entry.kind, entry.changes
+    if kind == MESSAGE_NEW:
+        message = entry.event.message
+        yield (
+            MessageDoc(
+                entry.dialog_number,
+                entry.seq,
+                entry.at_ms,
+                entry.actor,
+                message.type,
+                _said(message.content),
+            ),
+            True,
+        )
+    elif kind in (MESSAGE_EDITED, MESSAGE_DELETED):
+        assert changes is not None
+        # The first is the message itself; a root of its thread says what it said.
+        yield _doc_of(changes.messages[0]), False
+    elif kind == DIALOG_CREATED:
+        assert entry.created is not None
+        created = entry.created
+        public_name = settings_of(created.settings).public_name
+        yield dialog_doc(created.number, created.name, public_name), True
+    elif kind == DIALOG_UPDATED:
+        assert changes is not None
+        if changes.profile is not None:
+            profile = changes.profile
+            public_name = profile.settings.public_name
+            yield dialog_doc(profile.number, profile.name, public_name), False
+    elif kind == DIALOG_DELETED:
+        yield entry.dialog_number, False
+
+
+def _doc_of(state: MessageState) -> MessageDoc:
+    return MessageDoc(
+        state.dialog_number,
+        state.seq,
+        state.at_ms,
+        state.sender,
+        state.body.type,
+        "" if state.is_deleted else _said(state.body.content),
+    )
+
+
+def _said(content: Any) -> str:
+    return "\n".join(text for _, text in texts_of(content))
