@@ -47,7 +47,12 @@ from tchatd.domains.messaging.events import Event, OwnState, SyncPage
 from tchatd.domains.messaging.identifiers import uuid_text
 from tchatd.domains.messaging.member import Member, hidden_of
 from tchatd.domains.messaging.message_state import MessageState, state_of_row
-from tchatd.domains.messaging.models import DIALOGS_PAGE_MAX, Dialog, Sync
+from tchatd.domains.messaging.models import (
+    DIALOGS_PAGE_MAX,
+    EVENTS_PAGE_MAX,
+    Dialog,
+    Sync,
+)
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.rows import event_of
 from tchatd.domains.messaging.state import MessagingState
@@ -71,6 +76,8 @@ PASS_EVENTS_MAX: Final = 10_000
 """After so many all other dialogs with events come whole."""
 CHANGED_DIALOGS_MAX: Final = 1_000
 """If more have changed, the device begins anew."""
+
+assert EVENTS_PAGE_MAX <= CHANGED_DIALOGS_MAX
 
 _Position = Annotated[int, Meta(ge=0, le=(1 << 62))]
 
@@ -352,7 +359,7 @@ def _part(
         is_dropped = dialog.is_dropped and last == dialog.last_seq
     joined = member.joined_position or number
     left = member.left_position if member.left_seq else 0
-    if joined > until:
+    if joined > until or 0 < left <= cursor.after:
         return None
     part = _Part(number, id, floor, last, row, fresh, member)
     part.is_left = is_dropped or 0 < left <= until

@@ -37,6 +37,7 @@ class History:
 
     async def run(self) -> None:
         world = self.world
+        await world.core.applier.recover(world.core.flusher.flush)
         for process in range(self.choose.choice((1, 2, 2, 3))):
             if process:
                 await world.crash()
@@ -110,7 +111,7 @@ class History:
                         world.receive(device)
             if self.choose.random() < 0.1:
                 world.nursery.start_soon(world.flush)
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(world.rest_s)
             if world.is_quiet:
                 return
         raise AssertionError("it never comes to rest")

@@ -168,7 +168,7 @@ class Wire:
 
 class World:
     """devices: of four people. running: commands that are under way. trace: what has
-    happened, the last last."""
+    happened, the last last. rest_s: for a real store to get on meanwhile."""
 
     def __init__(self, seed: int, store: DialogStore | None = None) -> None:
         self.choose = random.Random(seed)
@@ -188,6 +188,7 @@ class World:
         ]
         self._connections = 0
         self.running = 0
+        self.rest_s = 0.0 if store is None else 0.002
         if store is None:
             store = LateStore()
             store.choose = self.choose

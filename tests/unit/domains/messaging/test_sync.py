@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import random
+from base64 import urlsafe_b64encode
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import trio
 from msgspec import UNSET
 
 from tchatd.domains.messaging import sync
+from tchatd.domains.messaging.member_models import (
+    AddMembers,
+    ChangeOwn,
+    DropDialog,
+    RemoveMember,
+    SaveDraft,
+)
+from tchatd.domains.messaging.message_commands import DeleteMessage, EditMessage
 from tchatd.domains.messaging.models import ReadMessages, Sync
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import ChangedDialog
 from tchatd.kernel.errors import Invalid
 from tchatd.stores.memory.messaging import MemoryDialogStore
-from tests.support.messaging import Core, group_of, loading, shape, text, with_user
+from tests.support.messaging import (
+    Core,
+    group_of,
+    loading,
+    shape,
+    text,
+    user_id,
+    with_user,
+)
 
 Known = dict[str, list[Any]]
 
@@ -213,6 +231,290 @@ async def test_a_state_of_ones_own_is_as_of_one_event() -> None:
 
 async def nothing() -> None:
     pass
+
+
+# Who comes and goes
+
+STORED = pytest.mark.parametrize("is_stored", [False, True])
+
+
+async def flushed(core: Core, is_stored: bool) -> None:
+    if is_stored:
+        await core.flusher.flush()
+
+
+async def add(core: Core, dialog_id: str, *users: int) -> None:
+    ids = [user_id(user) for user in users]
+    await core.do(1, AddMembers(dialog_id=dialog_id, user_ids=ids))
+
+
+def gone(dialog_id: str, user: int) -> RemoveMember:
+    return RemoveMember(dialog_id=dialog_id, user_id=user_id(user))
+
+
+@STORED
+async def test_who_joined_gets_the_dialog_whole_and_no_event_twice(
+    core: Core, is_stored: bool
+) -> None:
+    dialog = await core.do(1, group_of([2]))
+    cursor = (await core.do(3, Sync())).cursor
+    await core.do(1, text(dialog.id))
+    await add(core, dialog.id, 3)
+    last = await core.do(1, text(dialog.id))
+    await flushed(core, is_stored)
+    page = await core.do(3, Sync(cursor=cursor))
+    [whole] = page.dialogs
+    assert (whole.last_seq, whole.unread_count) == (last.seq, 1)
+    assert whole.last_message == last
+    assert (page.events, page.own, page.left) == ([], UNSET, UNSET)
+    later = await core.do(1, text(dialog.id))
+    page = await core.do(3, Sync(cursor=page.cursor))
+    assert [event.message for event in page.events] == [later]
+
+
+@STORED
+@pytest.mark.parametrize("by", [1, 3])
+async def test_who_left_is_told_so_and_nothing_after_it(
+    core: Core, is_stored: bool, by: int
+) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    cursor = (await core.do(3, Sync())).cursor
+    await core.do(1, text(dialog.id))
+    await core.do(by, gone(dialog.id, 3))
+    await core.do(1, text(dialog.id, "a secret"))
+    await flushed(core, is_stored)
+    for _ in range(2):
+        page = await core.do(3, Sync(cursor=cursor))
+        assert [shape(event)["op"] for event in page.events] == [
+            "message.new",
+            "member.removed",
+        ]
+        assert (page.left, page.own, page.dialogs) == ([dialog.id], UNSET, UNSET)
+        after = page.cursor
+        await core.do(1, text(dialog.id))
+    page = await core.do(3, Sync(cursor=after))
+    assert (page.events, page.left) == ([], UNSET)
+
+
+@STORED
+async def test_who_left_and_joined_again_gets_the_dialog_whole(
+    core: Core, is_stored: bool
+) -> None:
+    dialog = await core.do(1, group_of([2, 3]))
+    cursor = (await core.do(3, Sync())).cursor
+    await core.do(3, gone(dialog.id, 3))
+    await flushed(core, is_stored)
+    await core.do(1, text(dialog.id))
+    await add(core, dialog.id, 3)
+    page = await core.do(3, Sync(cursor=cursor))
+    assert [(d.id, d.last_seq) for d in page.dialogs] == [(dialog.id, 4)]
+    assert (page.events, page.left) == ([], UNSET)
+
+
+@STORED
+async def test_who_joined_and_left_is_told_of_the_leaving_alone(
+    core: Core, is_stored: bool
+) -> None:
+    dialog = await core.do(1, group_of([2]))
+    cursor = (await core.do(3, Sync())).cursor
+    await add(core, dialog.id, 3)
+    await core.do(1, text(dialog.id))
+    await core.do(3, gone(dialog.id, 3))
+    await flushed(core, is_stored)
+    page = await core.do(3, Sync(cursor=cursor))
+    assert (page.events, page.dialogs, page.left) == ([], UNSET, [dialog.id])
+
+
+@STORED
+async def test_a_dialog_that_was_deleted_is_left(core: Core, is_stored: bool) -> None:
+    dialog = await core.do(1, group_of([2]))
+    cursor = (await core.do(2, Sync())).cursor
+    await core.do(1, DropDialog(dialog.id))
+    await flushed(core, is_stored)
+    page = await core.do(2, Sync(cursor=cursor))
+    assert [shape(event)["op"] for event in page.events] == ["dialog.deleted"]
+    assert page.left == [dialog.id]
+    page = await core.do(2, Sync(cursor=page.cursor))
+    assert (page.events, page.left) == ([], UNSET)
+
+
+# Too much
+
+
+@STORED
+async def test_who_missed_too_much_of_a_dialog_gets_it_whole(
+    core: Core, is_stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "MISSED_EVENTS_MAX", 5)
+    dialogs = [await core.do(1, with_user(user)) for user in (2, 3)]
+    cursor = (await core.do(1, Sync())).cursor
+    for _ in range(5):
+        await core.do(2, text(dialogs[0].id))
+        await core.do(3, text(dialogs[1].id))
+    last = await core.do(3, text(dialogs[1].id))
+    await flushed(core, is_stored)
+    page = await core.do(1, Sync(cursor=cursor))
+    assert {event.dialog_id for event in page.events} == {dialogs[0].id}
+    assert len(page.events) == 5
+    [whole] = page.dialogs
+    assert (whole.last_message, whole.unread_count) == (last, 6)
+
+
+async def test_after_very_many_events_the_rest_comes_whole(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "PASS_EVENTS_MAX", 5)
+    dialogs = [await core.do(1, with_user(user)) for user in range(2, 7)]
+    cursor = (await core.do(1, Sync())).cursor
+    for user, dialog in enumerate(dialogs, 2):
+        for _ in range(3):
+            await core.do(user, text(dialog.id))
+    told, whole, more = [], [], True
+    while more:
+        page = await core.do(1, Sync(cursor=cursor, limit=2))
+        told += [event.dialog_id for event in page.events]
+        whole += [d.id for d in page.dialogs or ()]
+        cursor, more = page.cursor, page.has_more
+    assert told == [dialogs[0].id] * 3 + [dialogs[1].id] * 3
+    assert whole == [d.id for d in dialogs[2:]]
+
+
+async def test_very_many_changed_dialogs_begin_the_device_anew(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "CHANGED_DIALOGS_MAX", 3)
+    dialogs = [await core.do(1, with_user(user)) for user in range(2, 6)]
+    cursor = (await core.do(1, Sync())).cursor
+    for count, dialog in enumerate(dialogs, 1):
+        await core.do(1, text(dialog.id))
+        await core.flusher.flush()
+        page = await core.do(1, Sync(cursor=cursor, limit=2))
+        assert page.is_reset == (count > 3)
+    assert (len(page.dialogs), page.events, page.has_more) == (4, [], False)
+    assert not (await core.do(1, Sync(cursor=page.cursor, limit=2))).is_reset
+
+
+@STORED
+async def test_a_long_pass_begins_with_how_the_latest_dialogs_look(
+    core: Core, is_stored: bool
+) -> None:
+    dialogs = [await core.do(1, with_user(user)) for user in (2, 3, 4)]
+    cursor = (await core.do(1, Sync())).cursor
+    for user, dialog in ((3, dialogs[1]), (2, dialogs[0])):
+        for _ in range(2):
+            last = await core.do(user, text(dialog.id))
+    await flushed(core, is_stored)
+    page = await core.do(1, Sync(cursor=cursor, limit=1))
+    assert [d.id for d in page.latest] == [dialogs[0].id, dialogs[1].id]
+    assert shape(page.latest[0].last_message) == shape(last)
+    assert [d.unread_count for d in page.latest] == [2, 2]
+    assert len(page.events) == 1
+    page = await core.do(1, Sync(cursor=page.cursor, limit=1))
+    assert (page.latest, len(page.events)) == (UNSET, 1)
+    short = await core.do(1, Sync(cursor=cursor))
+    assert (short.latest, len(short.events), short.has_more) == (UNSET, 4, False)
+
+
+# What is one's own
+
+
+@STORED
+async def test_what_other_devices_changed_of_ones_own_arrives(
+    core: Core, is_stored: bool
+) -> None:
+    dialog = await core.do(1, with_user(2))
+    cursor = (await core.do(1, Sync())).cursor
+    await core.do(1, ChangeOwn(dialog_id=dialog.id, is_pinned=True))
+    await core.do(1, SaveDraft(dialog_id=dialog.id, text="well"))
+    await flushed(core, is_stored)
+    page = await core.do(1, Sync(cursor=cursor))
+    [own] = page.own
+    assert (own.is_pinned, own.draft.text, own.last_seq) == (True, "well", 1)
+    assert page.events == []
+    assert (await core.do(1, Sync(cursor=page.cursor))).own is UNSET
+    assert (await core.do(2, Sync(cursor=cursor))).own is UNSET
+
+
+@STORED
+async def test_what_was_read_in_a_crowd_arrives(core: Core, is_stored: bool) -> None:
+    dialog = await core.do(1, group_of(range(2, 120)))
+    sent = [await core.do(1, text(dialog.id)) for _ in range(3)]
+    cursor = (await core.do(5, Sync())).cursor
+    await core.do(5, ReadMessages(UUID(sent[1].id)))
+    await flushed(core, is_stored)
+    page = await core.do(5, Sync(cursor=cursor))
+    [own] = page.own
+    assert (own.read_seq, own.unread_count) == (sent[1].seq, 1)
+    assert page.events == []
+
+
+@STORED
+async def test_messages_are_told_as_they_are_by_now(
+    core: Core, is_stored: bool
+) -> None:
+    dialog = await core.do(1, with_user(2))
+    cursor = (await core.do(2, Sync())).cursor
+    sent = [UUID((await core.do(1, text(dialog.id, "x"))).id) for _ in range(3)]
+    await flushed(core, is_stored)
+    await core.do(1, EditMessage(message_id=sent[0], content={"text": "y"}))
+    await core.do(1, EditMessage(message_id=sent[0], content={"text": "z"}))
+    await flushed(core, is_stored)
+    await core.do(1, DeleteMessage(message_id=sent[1]))
+    await core.do(2, DeleteMessage(message_id=sent[2], for_="me"))
+    page = shape(await core.do(2, Sync(cursor=cursor)))
+    ops = [event["op"] for event in page["events"]]
+    assert ops == ["message.new"] * 3 + ["message.edited"] * 2 + ["message.deleted"]
+    said = [event["message"]["content"] for event in page["events"][:5]]
+    assert said == [{"text": "z"}, {}, {}, {"text": "z"}, {"text": "z"}]
+    [own] = page["own"]
+    assert (own["unread_count"], own["hidden"]) == (1, [[4, 4]])
+
+
+# The cost and the cursor
+
+
+class CountingStore(MemoryDialogStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("changed", "ranges", "load", "listed", "events"):
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+
+async def test_300_missed_events_are_one_page_of_two_queries() -> None:
+    store = CountingStore()
+    core = Core(store)
+    async with loading(core):
+        dialogs = [await core.do(1, with_user(user)) for user in range(2, 12)]
+        cursor = (await core.do(1, Sync())).cursor
+        for turn in range(29):
+            for user, dialog in enumerate(dialogs, 2):
+                sent = await core.do(user, text(dialog.id, str(turn)))
+        for _ in range(10):
+            edit = EditMessage(message_id=UUID(sent.id), content={"text": str(_)})
+            await core.do(11, edit)
+        await core.flusher.flush()
+        core = await core.restart()
+    async with loading(core):
+        store.asked.clear()
+        page = await core.do(1, Sync(cursor=cursor))
+    assert (len(page.events), page.has_more) == (300, False)
+    assert store.asked == ["changed", "ranges"]
+
+
+async def test_cursors_from_before_this_version_are_taken(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    await core.do(1, Sync())
+    sent = [await core.do(2, text(dialog.id)) for _ in range(3)]
+    for until, number, seq in ((0, 0, 0), (4, dialog.last_seq, 2)):
+        old = msgspec.msgpack.encode([1, 1, until, number, seq])
+        cursor = urlsafe_b64encode(old).rstrip(b"=").decode()
+        page = await core.do(1, Sync(cursor=cursor))
+        assert [event.message for event in page.events] == sent
+        assert sync.cursor_of(page.cursor).version == 2
 
 
 @pytest.mark.parametrize("seed", range(30))
