@@ -24,6 +24,7 @@ import trio
 from tchatd.domains.messaging.dialog import Entry
 from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
 from tchatd.domains.messaging.records import (
+    AddRecord,
     DialogRecord,
     MessageRecord,
     OwnRecord,
@@ -43,10 +44,12 @@ from tchatd.domains.messaging.store import (
 from tchatd.journal.errors import JournalFull, JournalUnusable
 from tchatd.journal.loader import Loader
 from tchatd.journal.port import Journal
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.deferred import Deferred
 
 REPLAY_RECORDS_MAX: Final = 1_000
-"""Applied at once at start; their dialogs are loaded in one query."""
+"""Applied at once at start; their dialogs are loaded in one query. Whoever joins is
+loaded, too, so a record counts for as many as it lets in."""
 FLUSH_ROWS_MAX: Final = 5_000
 """Of one batch for the store, but for a single record that has more: a new group has a
 row for each member, and no batch may take so long that the store gives it up."""
@@ -248,14 +251,16 @@ class Applier:
         stored = await self._store.position()
         self.applied_position = self.durable_position = self.flushed_position = stored
         batch: list[tuple[int, Record]] = []
-        count = 0
+        count = weight = 0
         for position, payload in self._journal.replay(stored):
-            batch.append((position, _decoded(payload, position)))
-            if len(batch) == REPLAY_RECORDS_MAX:
+            record = _decoded(payload, position)
+            batch.append((position, record))
+            weight += _people_of(record)
+            if weight >= REPLAY_RECORDS_MAX:
                 await self._replay(batch)
                 await flush()
                 count += len(batch)
-                batch = []
+                batch, weight = [], 0
         if batch:
             await self._replay(batch)
             await flush()
@@ -295,6 +300,13 @@ def _decoded(payload: bytes, position: int) -> Record:
         raise JournalUnusable(
             f"Record {position} was not written by this version of tchatd: {error}"
         ) from error
+
+
+def _people_of(record: Record) -> int:
+    """Who joins by it; at least 1."""
+    if isinstance(record, AddRecord):
+        return len(BitMap.deserialize(record.added))
+    return 1
 
 
 def _rows_of(entry: Entry) -> int:

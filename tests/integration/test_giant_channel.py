@@ -34,12 +34,12 @@ BYTES_A_MEMBERSHIP_MAX = 4
 
 
 class CountingStore(MemoryDialogStore):
-    """How many rows each flush wrote, and how many members were loaded."""
+    """Rows that each flush wrote; members that were loaded, in all and at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[tuple[int, int]] = []
-        self.loaded = 0
+        self.loaded = self.largest = 0
 
     async def flush(self, batch: FlushBatch) -> None:
         await super().flush(batch)
@@ -49,6 +49,7 @@ class CountingStore(MemoryDialogStore):
 
     async def load(self, wants: Wants) -> Found:
         self.loaded += len(wants.members)
+        self.largest = max(self.largest, len(wants.members))
         return await super().load(wants)
 
 
@@ -179,6 +180,7 @@ async def test_joins_that_the_store_has_not_seen_are_replayed() -> None:
         store = CountingStore()
         again = await core.restart(store=store, users=30_005)
         assert max(members for _, members in store.rows) <= 5_000
+        assert store.largest <= 2 * STEP
         async with loading(again):
             view = await again.do(30_002, GetDialog(dialog.id))
             assert (view.member_count, view.last_seq) == (30_002, 31)
