@@ -31,7 +31,7 @@ NEVER: Final = 0
 """Known not to be known: the store has no time of theirs."""
 PASSES: Final = 60
 """In so many passes everybody who stays online is written once."""
-WRITTEN_AT_ONCE: Final = 20_000
+WRITTEN_AT_ONCE: Final = 2_000
 HAND_STEPS_MAX: Final = 64
 _LOW: Final = 0xFFFF
 _log = get_logger("presence")

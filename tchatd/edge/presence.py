@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -75,7 +76,7 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     watches_max: int = 2_000_000
     dialogs_max: int = 16
     dialog_members_max: int = 100
-    shown_at_once_max: int = 5_000
+    shown_at_once_max: int = 2_000
 
 
 class Presence:
@@ -358,7 +359,9 @@ class Presence:
         everybody = [viewer, *numbers]
         for start in range(0, len(everybody), _LOADED_AT_ONCE):
             await self._visibility.load(everybody[start : start + _LOADED_AT_ONCE])
-        await self._last_seen.load(n for n in numbers if self.status_of(n) == "offline")
+        gone = [n for n in numbers if self.status_of(n) == "offline"]
+        with suppress(Unavailable):  # times are left out while the store is away
+            await self._last_seen.load(gone)
 
     def _seen(self, viewer: int, number: int) -> Seen:
         status = self.status_of(number)

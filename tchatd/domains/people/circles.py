@@ -79,7 +79,9 @@ class Circles:
 
     def is_blocked(self, by: int, user: int) -> bool | None:
         """Whether `by` blocks `user`; None: `by` has to be loaded."""
-        circle = self.peek(by)
+        if by in self._plain:
+            return False
+        circle = self._known.get(by)
         return None if circle is None else user in circle.blocked
 
     async def not_addable(self, adder: int, numbers: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tchatd.edge.presence import PresenceSettings
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.errors import Unavailable
 from tests.support.edge_fakes import Edge, Json, user_id
 
 
@@ -477,6 +478,19 @@ async def test_last_seen_is_read_from_the_store_once() -> None:
         assert known["last_seen"] == "2023-11-14T22:13:20.000Z"
         assert "last_seen" not in never
         assert edge.store.queries == queries + 1
+
+
+async def test_times_are_left_out_while_the_store_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(numbers: object) -> None:
+        raise Unavailable
+
+    async with running() as edge:
+        come(edge, 1, "u1")
+        monkeypatch.setattr(edge.store, "last_seen", away)
+        answer = await ask(edge, 1, "presence.watch", user_ids=ids(2))
+        assert answer["presence"] == [{"user_id": ids(2)[0], "status": "offline"}]
 
 
 async def test_an_invisible_user_was_last_seen_when_they_hid() -> None:
