@@ -86,11 +86,16 @@ def beside(
     return Beside(texts, mentioned, thread_seq, origin, buttons)
 
 
+def no_thread() -> MessageNotFound:
+    """There is no message whose thread it could be in."""
+    return MessageNotFound(fields={"thread_id": "is no message"})
+
+
 def _seq_in(dialog: DialogState, thread_id: UUID) -> int:
     """Raises ForeignReply, MessageNotFound."""
     address = message_address(thread_id)
     if address is None:
-        raise MessageNotFound(fields={"thread_id": "is no message"})
+        raise no_thread()
     if address[0] != dialog.number:
         raise ForeignReply(fields={"thread_id": "is not of this dialog"})
     return address[1]
@@ -105,10 +110,10 @@ def _check_root(dialog: DialogState, member: Member, id: UUID, seq: int) -> bool
     state = dialog.message_state(seq)
     if state is None:
         if seq >= dialog.tail_first_seq:
-            raise MessageNotFound(fields={"thread_id": "is no message"})
+            raise no_thread()
         return False
     if state.id != str(id) or member.extra.hides(seq):
-        raise MessageNotFound(fields={"thread_id": "is no message"})
+        raise no_thread()
     if state.is_deleted:
         raise MessageGone(fields={"thread_id": "is deleted"})
     if state.thread_seq:

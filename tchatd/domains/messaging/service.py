@@ -23,6 +23,7 @@ from tchatd.domains.messaging.composing import (
     Beside,
     Nobody,
     beside,
+    no_thread,
     says_more,
 )
 from tchatd.domains.messaging.content import Forward
@@ -216,7 +217,12 @@ class MessagingService:
                     return self._first_answer(dialog, member.recent[client_id])
                 if int.from_bytes(client_id[:6], "big") <= member.floor_ms:
                     return self._send_later(context, command, client_id)
-            if says_more(command):
+            if (
+                command.mentions
+                or command.reply_to_id
+                or command.thread_id
+                or command.buttons
+            ):
                 return self._send_later(context, command, client_id)
             if not may_reach(self._blocks, dialog, caller.user_number):
                 return self._send_later(context, command, client_id)
@@ -354,7 +360,10 @@ class MessagingService:
             await self._log.load(members=[(number, n) for n in missing.members])
         else:
             assert command.thread_id is not UNSET
-            await self._targets.open(user, command.thread_id)
+            try:
+                await self._targets.open(user, command.thread_id)
+            except MessageNotFound:
+                raise no_thread() from None
 
     async def _sent(
         self, dialog: DialogState, user: int, client_id: bytes, *, look_up: bool
