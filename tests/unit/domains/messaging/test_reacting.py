@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import trio
 from msgspec import UNSET
 
 from tchatd.domains.messaging import errors, reacting
@@ -30,7 +31,7 @@ from tchatd.domains.messaging.message_commands import (
 from tchatd.domains.messaging.models import SendMessage
 from tchatd.domains.messaging.settings import DialogSettings
 from tchatd.kernel.errors import Invalid
-from tests.support.messaging import shape, user_id
+from tests.support.messaging import loading, shape, user_id
 from tests.support.rooms import OUTSIDER, Room, id_of
 
 KINDS = [chr(0x1F600 + n) for n in range(21)]
@@ -97,6 +98,32 @@ async def test_a_message_has_20_kinds_of_reaction(room: Room) -> None:
     await room.do(4, react(message, KINDS[0]))
     await room.do(3, unreact(message, KINDS[1]))
     assert len((await room.do(4, react(message, KINDS[20]))).reaction_counts) == 20
+
+
+async def test_many_at_once_are_counted_once_each_and_keep_the_limits() -> None:
+    """All wait for the same cold message, then decide one after the other."""
+    room = await Room("large").open()
+    message = await room.say(2)
+    await room.fill()
+    await room.forget()
+    refused = 0
+
+    async def ask(user: int, emoji: str) -> None:
+        nonlocal refused
+        try:
+            await room.core.do(user, react(message, emoji))
+        except errors.TooManyReactions:
+            refused += 1
+
+    async with loading(room.core), trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(ask, 3, chr(0x1F600 + number))
+            nursery.start_soon(ask, 10 + number, chr(0x1F600 + number % 3))
+    found = await room.do(1, GetMessage(id_of(message)))
+    assert len(found.reaction_counts) == 20
+    total = sum(kind.count for kind in found.reaction_counts)
+    assert total == 60 - refused
+    assert len(found.reactions) == total
 
 
 async def test_who_may_not_react_is_told_why(room: Room) -> None:
