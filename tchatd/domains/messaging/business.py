@@ -103,7 +103,7 @@ class Business(Struct, frozen=True, kw_only=True):
     user_id: str
     greeting: str
     away_message: str
-    hours: Hours | UnsetType
+    hours: Hours | UnsetType = UNSET
     quick_replies: tuple[QuickReply, ...]
     agents: tuple[UUID, ...]
 

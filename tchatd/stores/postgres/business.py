@@ -28,7 +28,7 @@ assert tuple(_DIALOG.split(", ")) == BusinessDialogRow.__struct_fields__
 assert tuple(_REPLY.split(", ")) == ReplyRow.__struct_fields__
 
 _PUT_FIRST = f"""
-INSERT INTO businesses ({_BUSINESS}) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO businesses ({_BUSINESS}, followed_version) VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
 _PUT = """
@@ -36,8 +36,13 @@ UPDATE businesses SET version = %s, agents_version = %s, profile = %s
 WHERE user_number = %s AND version = %s
 """
 _OPEN = f"""
-INSERT INTO business_dialogs ({_DIALOG}) VALUES (%s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT DO NOTHING
+WITH opened AS (
+    INSERT INTO business_dialogs ({_DIALOG}) VALUES (%s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING RETURNING business, agents_version
+)
+UPDATE businesses b SET followed_version = o.agents_version
+FROM opened o WHERE b.user_number = o.business
+    AND o.agents_version < b.followed_version
 """
 _DECIDED = """
 UPDATE business_dialogs SET greeted_seq = %s, closed_seq = %s, away_ms = %s
@@ -48,9 +53,23 @@ INSERT INTO business_replies ({_REPLY}) VALUES (%s, %s, %s, %s) ON CONFLICT DO N
 """
 _BEHIND = f"""
 SELECT {", ".join(f"d.{name}" for name in BusinessDialogRow.__struct_fields__)}
-FROM businesses b JOIN business_dialogs d
-    ON d.business = b.user_number AND d.agents_version < b.agents_version
-ORDER BY d.dialog_number LIMIT %s
+FROM businesses b CROSS JOIN LATERAL (
+    SELECT * FROM business_dialogs
+    WHERE business = b.user_number AND agents_version < b.agents_version
+    ORDER BY agents_version LIMIT %(limit)s
+) d
+WHERE b.followed_version < b.agents_version LIMIT %(limit)s
+"""
+# A dialog that is opened meanwhile either is seen by the second statement, or waits for
+# the first one's lock to say that it is behind.
+_LOCK_FOLLOWED = """
+SELECT user_number FROM businesses WHERE followed_version < agents_version FOR UPDATE
+"""
+_FOLLOWED = """
+UPDATE businesses b SET followed_version = agents_version
+WHERE followed_version < agents_version AND NOT EXISTS (
+    SELECT FROM business_dialogs d
+    WHERE d.business = b.user_number AND d.agents_version < b.agents_version)
 """
 _CAUGHT_UP = """
 UPDATE business_dialogs SET agents_version = greatest(agents_version, %s)
@@ -71,7 +90,8 @@ class PostgresBusinessStore:
 
     async def put_business(self, row: BusinessRow) -> bool:
         if row.version == 1:
-            return await self._pool.execute(_PUT_FIRST, structs.astuple(row)) == 1
+            first = (*structs.astuple(row), row.agents_version)
+            return await self._pool.execute(_PUT_FIRST, first) == 1
         values = (
             row.version,
             row.agents_version,
@@ -135,7 +155,11 @@ class PostgresBusinessStore:
         await self._pool.execute(query, (row.dialog_number, row.seq, row.kind))
 
     async def behind(self, limit: int) -> list[BusinessDialogRow]:
-        rows = await self._pool.fetch(_BEHIND, (limit,))
+        rows = await self._pool.fetch(_BEHIND, {"limit": limit})
+        if not rows:
+            async with self._pool.transaction() as connection:
+                if await connection.fetch(_LOCK_FOLLOWED):
+                    await connection.execute(_FOLLOWED)
         return [BusinessDialogRow(*row) for row in rows]
 
     async def caught_up(self, dialog_number: int, agents_version: int) -> None:

@@ -46,6 +46,7 @@ WITH due AS (
 )
 SELECT {_ROW} FROM claimed ORDER BY was_due_ms, id
 """
+_NEXT_DUE = "SELECT min(due_ms) FROM scheduled_messages WHERE failed IS NULL"
 _FAIL = """
 UPDATE scheduled_messages SET failed = %s, due_ms = %s, is_claimed = false
 WHERE id = %s
@@ -108,9 +109,7 @@ class PostgresScheduleStore:
         return [ScheduledRow(*row) for row in rows]
 
     async def next_due_ms(self) -> int | None:
-        due_ms: int | None = await self._pool.fetch_value(
-            "SELECT min(due_ms) FROM scheduled_messages WHERE failed IS NULL"
-        )
+        due_ms: int | None = await self._pool.fetch_value(_NEXT_DUE)
         return due_ms
 
     async def sent(self, ids: Sequence[UUID]) -> None:

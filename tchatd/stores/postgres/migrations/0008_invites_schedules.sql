@@ -75,14 +75,18 @@ CREATE INDEX scheduled_messages_failed ON scheduled_messages (due_ms)
 CREATE INDEX scheduled_messages_author ON scheduled_messages (author, send_at_ms);
 
 -- profile: JSON. version: of all of it; agents_version: the version that changed who its
--- agents are. A dialog follows when its own agents_version is behind.
+-- agents are. A dialog follows when its own agents_version is behind; followed_version:
+-- up to which all of them have, so that it is known where to look.
 CREATE TABLE businesses (
-    user_number    integer PRIMARY KEY,
-    user_id        uuid    NOT NULL,
-    version        integer NOT NULL,
-    agents_version integer NOT NULL,
-    profile        text    NOT NULL
+    user_number      integer PRIMARY KEY,
+    user_id          uuid    NOT NULL,
+    version          integer NOT NULL,
+    agents_version   integer NOT NULL,
+    followed_version integer NOT NULL,
+    profile          text    NOT NULL
 );
+CREATE INDEX businesses_behind ON businesses (user_number)
+    WHERE followed_version < agents_version;
 CREATE TABLE business_dialogs (
     dialog_number  bigint  PRIMARY KEY,
     business       integer NOT NULL,
