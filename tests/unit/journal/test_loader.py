@@ -209,3 +209,23 @@ async def test_nothing_is_forgotten_while_an_older_query_runs() -> None:
         assert (state.unflushed, len(member.recent), member.floor_ms) == (0, 1, 10)
         await core.flusher.flush()
         assert len(core.state) == 1
+
+
+async def test_a_pinned_dialog_stays_with_all_that_happens_to_it() -> None:
+    core = Core(limits=StateLimits(dialogs_max=1, client_ids_max=1, tail_max=1))
+    async with loading(core):
+        known = (await core.do(1, with_user(2))).id
+        other = (await core.do(1, with_user(3))).id
+        await core.do(1, text(known))
+        state = core.state.find(known)
+        assert state is not None
+        with core.applier.pinned(state.number):
+            for _ in range(10):
+                await core.do(1, text(known))
+            await core.do(1, text(other))
+            await core.flusher.flush()
+            assert core.state.find(known) is state
+            assert (state.unflushed, len(state.tail)) == (12, 12)
+        await wait_all_tasks_blocked()
+        assert core.applier.loader.oldest_pin is None
+        assert (state.unflushed, len(state.tail)) == (0, 1)

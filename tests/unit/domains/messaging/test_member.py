@@ -10,10 +10,12 @@ from hypothesis import strategies as some
 from tchatd.domains.messaging.member import (
     PLAIN,
     DraftState,
+    Hidden,
     Member,
     MemberExtra,
     extra_bytes,
     extra_of,
+    hidden_of,
 )
 from tchatd.domains.messaging.store import MemberRow
 from tchatd.kernel.bitmaps import BitMap
@@ -101,3 +103,19 @@ def test_reading_reads_mentions_up_to_there() -> None:
     member.read_up_to(9, 8, 78)
     assert member.mentions is None
     assert member.delivered_seq == 20
+
+
+def test_what_is_hidden_is_cleared_or_chosen() -> None:
+    assert hidden_of(PLAIN) is None
+    assert not PLAIN.hides(1)
+    hidden = BitMap((7, 9)).serialize()
+    for extra, gone in (
+        (MemberExtra(cleared_seq=3), {1, 2, 3}),
+        (MemberExtra(hidden=hidden), {7, 9}),
+        (MemberExtra(cleared_seq=3, hidden=hidden), {1, 2, 3, 7, 9}),
+    ):
+        assert {seq for seq in range(1, 12) if extra.hides(seq)} == gone
+        many = hidden_of(extra)
+        assert many is not None
+        assert {seq for seq in range(1, 12) if seq in many} == gone
+    assert 1 not in Hidden(PLAIN)
