@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from tchatd.domains.messaging.dialog import Entry
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
 from tchatd.domains.messaging.records import (
     AddRecord,

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import trio
 from msgspec import Struct, structs
 
-from tchatd.domains.messaging.dialog import Changes, Entry, Profile
+from tchatd.domains.messaging.entry import Changes, Entry, Profile
 from tchatd.domains.messaging.message_state import (
     MessageState,
     body_text,

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tchatd.domains.messaging import records as r
-from tchatd.domains.messaging.dialog import DialogState, Entry
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.message_state import MessageState
 from tchatd.domains.messaging.state import MessagingState, StateLimits

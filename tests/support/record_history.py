@@ -19,7 +19,8 @@ from msgspec import structs
 
 from tchatd.domains.messaging import records as r
 from tchatd.domains.messaging.content import Button, Forward, PollContent, TextContent
-from tchatd.domains.messaging.dialog import DialogState, Entry
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.member import DraftState, Member, MemberExtra, extra_bytes
 from tchatd.domains.messaging.message_state import MessageState
 from tchatd.domains.messaging.settings import DialogSettings, settings_bytes

@@ -10,7 +10,8 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
-from tchatd.domains.messaging.dialog import Changes, DialogState, Entry, texts_of
+from tchatd.domains.messaging.dialog import DialogState, texts_of
+from tchatd.domains.messaging.entry import Changes, Entry
 from tchatd.domains.messaging.events import (
     DialogCreated,
     DialogDeleted,

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET, structs
 
 from tchatd.domains.messaging.content import Buttons
-from tchatd.domains.messaging.dialog import Changes, DialogState, Entry
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Changes, Entry
 from tchatd.domains.messaging.events import (
     MessageDeleted,
     MessageEdited,

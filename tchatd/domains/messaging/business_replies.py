@@ -32,7 +32,8 @@ from tchatd.domains.messaging.beside import (
     ReplyRow,
 )
 from tchatd.domains.messaging.business import Businesses, caller_of
-from tchatd.domains.messaging.dialog import DialogState, Entry
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.joining import (
     Joining,
     add_record,

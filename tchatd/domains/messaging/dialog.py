@@ -12,146 +12,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, structs
 
+from tchatd.domains.messaging.entry import Entry, Profile, state_of_entry
 from tchatd.domains.messaging.events import Event, MessageEdited, MessageNew, OwnState
 from tchatd.domains.messaging.identifiers import uuid_text
 from tchatd.domains.messaging.member import Hidden, Member, MemberExtra
 from tchatd.domains.messaging.message_state import (
-    MessageBody,
     MessageState,
     as_of,
-    hidden_message,
     message_as_of,
     message_of_state,
     state_of_row,
 )
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
-    MENTION_SEQS_SHOWN_MAX,
     Dialog,
-    Draft,
     Message,
     ReadBy,
-    Role,
 )
-from tchatd.domains.messaging.settings import (
-    DialogSettings,
-    rights,
-    settings_bytes,
-    settings_of,
+from tchatd.domains.messaging.own_view import (
+    bitmap_of,
+    draft_of,
+    own_state,
+    ranges_of,
+    role_name,
+    shown_seqs,
+    time_of,
+    unread_count,
+    unread_mentions,
+    without_hidden,
 )
+from tchatd.domains.messaging.settings import DialogSettings, rights, settings_of
 from tchatd.domains.messaging.store import (
-    MEMBER,
     MESSAGE_NEW,
-    ROLES,
     TYPES,
-    DialogProfile,
     DialogRow,
-    MemberRow,
 )
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
-
-
-class Profile(Struct, gc=False):
-    """What changes rarely of a dialog, as of a position; see DialogState.
-
-    Bitmaps of a channel are large: they become bytes when they are stored, and only the
-    last ones of a batch do.
-    """
-
-    number: int
-    name: str | None
-    avatar: str | None
-    members: BitMap
-    participant_ids: bytes
-    settings: DialogSettings
-    pins: tuple[str, ...]
-    deleted: BitMap | None
-    banned: BitMap | None
-    is_dropped: bool
-
-    def row(self) -> DialogProfile:
-        return DialogProfile(
-            self.number,
-            self.name,
-            self.avatar,
-            _stored(self.members),
-            self.participant_ids,
-            settings_bytes(self.settings),
-            self.pins,
-            None if self.deleted is None else _stored(self.deleted),
-            None if self.banned is None else _stored(self.banned),
-            self.is_dropped,
-        )
-
-
-class Changes(Struct, gc=False):
-    """What a record did beside its event, as of its position, whole values each.
-
-    profile: of the dialog. messages: states of earlier messages that it changed.
-    members: rows, also the actor's if any of it but what sending and reading move has
-    changed. told: what some are told beside the event, as (members, event).
-    """
-
-    profile: Profile | None = None
-    messages: tuple[MessageState, ...] = ()
-    members: tuple[MemberRow, ...] = ()
-    told: tuple[tuple[BitMap, Any], ...] = ()
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it keeps in memory until it is stored."""
-        size = _MEMBER_SIZE * len(self.members)
-        if self.profile is not None:
-            size += _size_of(self.profile.members) + _size_of(self.profile.deleted)
-        for state in self.messages:
-            changes = state.changes
-            size += _MESSAGE_SIZE * (1 + len(changes.history))
-            if (
-                changes.reactions
-            ):  # but for one emoji's it shares them with earlier ones
-                size += max(len(reactors.users) for reactors in changes.reactions)
-            if changes.poll is not None:
-                size += sum(map(len, changes.poll.votes))
-        return size
-
-
-class Entry(Struct, gc=False):
-    """What one record did; absolute values, as of its position.
-
-    seq: 0 when it is no event of the dialog. ordinal: of a message, its number; of a
-    read, the messages read; else 0. count: messages of the dialog. read_seq: the
-    actor's cursor. client_ms: the latest time in the actor's client_ids.
-    event: told to `members`, or without them to the actor alone; None: to nobody.
-    answer: to who asked. state: of a message that has more than text; else it follows
-    from event. changes: None for plain messages and reads, whose actor's cursor is all
-    that moves beside the log. Once it is in the store, members are None, and in the
-    tail changes and created, too.
-    """
-
-    position: int
-    dialog_number: int
-    kind: int
-    seq: int
-    ordinal: int
-    count: int
-    at_ms: int
-    actor: int
-    actor_id: bytes
-    read_seq: int
-    client_ms: int
-    client_id: bytes | None
-    event: Any
-    members: BitMap | None
-    answer: Any
-    mentioned: tuple[int, ...] = ()
-    role: int = MEMBER
-    created: DialogRow | None = None
-    own_position: int = 0
-    state: MessageState | None = None
-    changes: Changes | None = None
 
 
 def _never() -> int:
@@ -230,8 +129,8 @@ class DialogState:
         self.settings = settings_of(row.settings)
         self.rights = rights(row.type, self.settings)
         self.pins = row.pins
-        self.deleted = _bitmap(row.deleted)
-        self.banned = _bitmap(row.banned)
+        self.deleted = bitmap_of(row.deleted)
+        self.banned = bitmap_of(row.banned)
         self.is_dropped = row.is_dropped
         self.messages: dict[int, MessageState] = {}
         self.messages_max = LOADED_MESSAGES_MAX
@@ -304,7 +203,7 @@ class DialogState:
         entry = self.entry_at(seq)
         if entry is None or entry.kind != MESSAGE_NEW:
             return None
-        return entry.state or _state_of_entry(entry)
+        return entry.state or state_of_entry(entry)
 
     def message_of(self, state: MessageState) -> Message:
         """Nothing of what it says if its time is over: deleting it may take a while."""
@@ -415,14 +314,14 @@ class DialogState:
             role=role_name(member.role),
             is_pinned=extra.is_pinned,
             is_archived=extra.is_archived,
-            muted_until=_time(extra.muted_until_ms),
+            muted_until=time_of(extra.muted_until_ms),
             draft=draft_of(extra),
             pinned_message_ids=self.pins,
             settings=self.settings,
-            mention_seqs=_shown(mentions) or UNSET,
-            hidden=_ranges(_bitmap(extra.hidden)) or UNSET,
+            mention_seqs=shown_seqs(mentions) or UNSET,
+            hidden=ranges_of(bitmap_of(extra.hidden)) or UNSET,
             cleared_seq=extra.cleared_seq or UNSET,
-            silenced_until=_time(extra.silenced_until_ms),
+            silenced_until=time_of(extra.silenced_until_ms),
             created_at=rfc3339(self.created_ms),
             updated_at=rfc3339(self.active_ms),
         )
@@ -508,73 +407,6 @@ class DialogState:
             self.participant_ids, self.participants = ids, texts_of(ids)
 
 
-def without_hidden(event: Event, hidden: Hidden) -> Event:
-    """The event, its message empty if it is hidden: the seq is needed."""
-    if isinstance(event, MessageNew | MessageEdited) and event.message.seq in hidden:
-        return structs.replace(event, message=hidden_message(event.message))
-    return event
-
-
-def unread_count(member: Member, message_count: int, deleted: BitMap | None) -> int:
-    """Messages after the member's cursor, but for deleted ones."""
-    unread = message_count - member.read_ordinal
-    if not unread:
-        return 0
-    gone = _gone(member.extra, deleted)
-    if gone is None:
-        return unread
-    return unread - len(gone) + gone.rank(member.read_seq)
-
-
-def unread_mentions(member: Member, deleted: BitMap | None) -> BitMap:
-    """Seqs of unread messages that mention the member, but for deleted ones."""
-    if member.mentions is None:
-        return _NOTHING
-    gone = _gone(member.extra, deleted)
-    mentions = member.mentions if gone is None else member.mentions - gone
-    return mentions[mentions.rank(member.read_seq) :]
-
-
-def own_state(
-    dialog_id: str,
-    member: Member,
-    last_seq: int,
-    message_count: int,
-    deleted: BitMap | None,
-) -> OwnState:
-    """As of an event of the dialog."""
-    extra = member.extra
-    mentions = unread_mentions(member, deleted)
-    return OwnState(
-        dialog_id=dialog_id,
-        last_seq=last_seq,
-        read_seq=member.read_seq,
-        unread_count=unread_count(member, message_count, deleted),
-        mention_count=len(mentions),
-        mention_seqs=_shown(mentions),
-        role=role_name(member.role),
-        is_pinned=extra.is_pinned,
-        is_archived=extra.is_archived,
-        muted_until=_time(extra.muted_until_ms),
-        draft=draft_of(extra),
-        hidden=_ranges(_bitmap(extra.hidden)),
-        cleared_seq=extra.cleared_seq,
-        silenced_until=_time(extra.silenced_until_ms),
-    )
-
-
-def _shown(mentions: BitMap) -> tuple[int, ...]:
-    return tuple(mentions[-MENTION_SEQS_SHOWN_MAX:])
-
-
-def _gone(extra: MemberExtra, deleted: BitMap | None) -> BitMap | None:
-    """Seqs of messages deleted for everyone or for the member; None for none."""
-    hidden = _bitmap(extra.hidden)
-    if hidden is None or deleted is None:
-        return hidden or deleted
-    return deleted | hidden
-
-
 def _drop_older(things: dict[int, Any], loose: list[int], left: int) -> None:
     """loose: keys of what may go, the oldest first; `left` of them stay."""
     drop = loose[:-left]
@@ -583,79 +415,12 @@ def _drop_older(things: dict[int, Any], loose: list[int], left: int) -> None:
         del things[key]
 
 
-def role_name(role: int) -> Role:
-    return ROLES[role]
-
-
-def draft_of(extra: MemberExtra) -> Draft | UnsetType:
-    draft = extra.draft
-    if draft is None:
-        return UNSET
-    reply_to = UNSET if draft.reply_to_id is None else draft.reply_to_id
-    return Draft(draft.text, reply_to, rfc3339(draft.at_ms))
-
-
 def texts_of(ids: bytes) -> tuple[str, ...]:
     return tuple(uuid_text(ids[at : at + 16]) for at in range(0, len(ids), 16))
 
 
-def _time(at_ms: int) -> str | UnsetType:
-    return rfc3339(at_ms) if at_ms else UNSET
-
-
-def _size_of(numbers: BitMap | None) -> int:
-    """At most, about: 2 bytes a number or a bit for each that there could be."""
-    if not numbers:
-        return 0
-    return int(min(2 * len(numbers), numbers.max() // 8 + 8_192))
-
-
-def _stored(numbers: BitMap) -> bytes:
-    """In as few bytes as it takes, whichever way the set came about."""
-    compact = BitMap(numbers)
-    compact.run_optimize()
-    return compact.serialize()
-
-
-def _bitmap(stored: bytes | None) -> BitMap | None:
-    return None if stored is None else BitMap.deserialize(stored)
-
-
-def _ranges(seqs: BitMap | None) -> tuple[tuple[int, int], ...]:
-    found: list[tuple[int, int]] = []
-    for seq in seqs or ():
-        if found and found[-1][1] == seq - 1:
-            found[-1] = found[-1][0], seq
-        else:
-            found.append((seq, seq))
-    return tuple(found)
-
-
-def _state_of_entry(entry: Entry) -> MessageState:
-    """Of a plain message in the tail."""
-    message: Message = entry.event.message
-    body = MessageBody(
-        message.type,
-        message.content,
-        message.reply_to_id,
-        message.mentions,
-        entry.mentioned,
-    )
-    return MessageState(
-        entry.dialog_number,
-        entry.seq,
-        entry.ordinal,
-        entry.at_ms,
-        entry.actor,
-        entry.actor_id,
-        body,
-    )
-
-
 _NEWCOMER: Final = Member()
 _NOTHING: Final = BitMap()
-_MEMBER_SIZE: Final = 400
-_MESSAGE_SIZE: Final = 1_000
 LOADED_MEMBERS_MAX: Final = 1_000
 LOADED_MESSAGES_MAX: Final = 64
 """Of one dialog, beside those that have to stay."""

@@ -24,7 +24,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tchatd.domains.messaging import apply_members, apply_messages
 from tchatd.domains.messaging.content import Buttons, Forward
-from tchatd.domains.messaging.dialog import Changes, DialogState, Entry
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Changes, Entry
 from tchatd.domains.messaging.events import DialogCreated, MessageNew, MessageRead
 from tchatd.domains.messaging.identifiers import (
     message_id,

@@ -37,12 +37,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, field
 
 from tchatd.domains.messaging.access import ATTEMPTS_MAX
-from tchatd.domains.messaging.dialog import (
-    DialogState,
-    Entry,
-    own_state,
-    without_hidden,
-)
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.events import Event, OwnState, SyncPage
 from tchatd.domains.messaging.identifiers import uuid_text
 from tchatd.domains.messaging.member import Member, hidden_of
@@ -53,6 +49,7 @@ from tchatd.domains.messaging.models import (
     Dialog,
     Sync,
 )
+from tchatd.domains.messaging.own_view import own_state, without_hidden
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.rows import event_of
 from tchatd.domains.messaging.state import MessagingState

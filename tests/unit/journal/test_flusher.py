@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 import trio
 
-from tchatd.domains.messaging.dialog import Entry
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.models import ReadMessages
 from tchatd.domains.messaging.records import Record
 from tchatd.domains.messaging.store import FlushBatch, StoreDiverged

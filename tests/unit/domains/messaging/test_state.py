@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tchatd.domains.messaging import state
-from tchatd.domains.messaging.dialog import DialogState, Entry
+from tchatd.domains.messaging.dialog import DialogState
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.events import (
     MessageRead,
 )
