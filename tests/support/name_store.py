@@ -68,6 +68,17 @@ class NameStoreContract:
         theirs = await store.claim_name("first", OTHER, NOW + DAY)
         assert theirs == NameRow("first", OTHER, NOW + DAY)
 
+    async def test_names_that_a_dialog_holds_are_counted(
+        self, store: NameStore
+    ) -> None:
+        for name in ("first", "second", "third"):
+            await store.claim_name(name, ONE, NOW)
+        await store.claim_name("fourth", OTHER, NOW)
+        await store.settle_name("third", ONE, NOW + DAY)
+        assert await store.names_held(ONE, "new", NOW) == 3
+        assert await store.names_held(ONE, "second", NOW) == 2
+        assert await store.names_held(ONE, "new", NOW + DAY) == 1
+
     async def test_names_that_were_not_settled_are_found(
         self, store: NameStore
     ) -> None:

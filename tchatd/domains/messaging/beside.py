@@ -160,6 +160,10 @@ class NameStore(Protocol):
 
     async def name(self, name: str) -> NameRow | None: ...
 
+    async def names_held(self, dialog_number: int, but: str, now_ms: int) -> int:
+        """How many names are the dialog's or held back for it, but for that one."""
+        ...
+
     async def settle_name(self, name: str, dialog_number: int, free_ms: int) -> None:
         """The dialog is called so now, also if it gave the name up meanwhile; what else
         it had is held back until free_ms."""

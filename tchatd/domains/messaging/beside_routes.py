@@ -26,6 +26,7 @@ from tchatd.domains.messaging.errors import (
     ServerMade,
     TooManyInvites,
     TooManyMembers,
+    TooManyNames,
     TooManyRequests,
     TooManyScheduled,
 )
@@ -146,7 +147,7 @@ def name_operations(service: PublicNames) -> list[Operation]:
             verb="PUT",
             path="/dialogs/{dialog_id}/public-name",
             limits=(_WRITES,),
-            errors=(*_SEEN, NameReserved, NameTaken, DialogFull),
+            errors=(*_SEEN, NameReserved, NameTaken, TooManyNames, DialogFull),
         ),
         Operation(
             name="public_name.drop",

@@ -122,6 +122,11 @@ class NameReserved(DomainError):
     title = "The name cannot be taken"
 
 
+class TooManyNames(DomainError):
+    code, kind = "too-many-names", ErrorKind.UNPROCESSABLE
+    title = "The dialog has had too many names lately"
+
+
 class ChannelNotFound(NotFound):
     code, title = "channel-not-found", "Nothing has this public name"
 

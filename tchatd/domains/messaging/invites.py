@@ -175,7 +175,7 @@ class Invites:
     async def preview(self, context: Context, command: GetInvite) -> InvitePreview:
         row, dialog = await self._open(command.code)
         is_member = context.user.user_number in dialog.members
-        return InvitePreview(
+        seen = InvitePreview(
             TYPES[dialog.type],
             len(dialog.members),
             row.needs_approval or dialog.settings.needs_approval,
@@ -185,6 +185,8 @@ class Invites:
             dialog.settings.description,
             dialog.id if is_member else UNSET,
         )
+        await self._joining.durable(dialog)
+        return seen
 
     async def join(self, context: Context, command: JoinByInvite) -> Any:
         """A JoinAnswer: with the dialog, or 202 while an admin has to decide.

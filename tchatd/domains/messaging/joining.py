@@ -19,7 +19,6 @@ from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import (
     DialogNotFound,
     InviteNotFound,
-    NotAllowed,
     RequestNotFound,
     TooManyRequests,
 )
@@ -31,7 +30,7 @@ from tchatd.domains.messaging.models import (
     IdText,
 )
 from tchatd.domains.messaging.records import AddRecord, ProfileRecord
-from tchatd.domains.messaging.rules import check_joining, check_room
+from tchatd.domains.messaging.rules import check_joining, check_may, check_room
 from tchatd.domains.messaging.settings import ADD, DialogSettings, settings_bytes
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
@@ -143,9 +142,12 @@ class Joining:
         dialog = self._access.find(user, dialog_id)
         if dialog is None:
             dialog = await self._access.open(user, dialog_id)
-        if not dialog.may(dialog.by_number[user], right):
-            raise NotAllowed
+        check_may(dialog, dialog.by_number[user], right)
         return dialog
+
+    async def durable(self, dialog: DialogState) -> None:
+        """Return once what is seen of it now may be told."""
+        await self._log.durable(dialog.changed_position)
 
     # Coming in
 
@@ -164,11 +166,13 @@ class Joining:
         self, number: int, caller: Caller, actor: Caller, connection: int | None
     ) -> tuple[Any, bool]:
         user = caller.user_number
+        people = {user, actor.user_number}
         for _ in range(ATTEMPTS_MAX):
             dialog = self._state.find_number(number)
-            if dialog is None or user not in dialog.by_number:
+            if dialog is None or not people <= dialog.by_number.keys():
                 # Their row, too: who was in before has sent messages.
-                await self._log.load(numbers=(number,), members=((number, user),))
+                members = [(number, one) for one in people]
+                await self._log.load(numbers=(number,), members=members)
                 if self._state.find_number(number) is None:
                     raise DialogNotFound
                 continue
@@ -188,11 +192,9 @@ class Joining:
         raise Unavailable("Too much is being loaded.")
 
     def _check_right(self, dialog: DialogState, actor: Caller) -> None:
-        member = dialog.by_number.get(actor.user_number)
-        if actor.user_number not in dialog.members or member is None:
+        if actor.user_number not in dialog.members:
             raise DialogNotFound
-        if not dialog.may(member, ADD):
-            raise NotAllowed
+        check_may(dialog, dialog.by_number[actor.user_number], ADD)
 
     # Asking to be let in
 

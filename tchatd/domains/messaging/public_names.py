@@ -24,6 +24,7 @@ from tchatd.domains.messaging.errors import (
     NameReserved,
     NameTaken,
     NotAllowed,
+    TooManyNames,
 )
 from tchatd.domains.messaging.joining import (
     JoinAnswer,
@@ -49,6 +50,8 @@ from tchatd.domains.messaging.store import (
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.routing import Context
 
+NAMES_MAX: Final = 5
+"""Of one dialog, those that are held back for it among them."""
 HELD_BACK_S: Final = 86_400
 UNSETTLED_S: Final = 60
 """Whoever has not settled a name so long after claiming it is not going to."""
@@ -132,13 +135,17 @@ class PublicNames:
         """The dialog, as the caller sees it.
 
         Raises:
-            NameReserved, NameTaken, DialogNotFound, NotAllowed, Unavailable
+            NameReserved, NameTaken, TooManyNames, DialogNotFound, NotAllowed
         """
         name = command.name.lower()
         if name in RESERVED or name.startswith(_RESERVED_BEGIN):
             raise NameReserved(fields={"name": "is reserved"})
         dialog = await self._settable(context, command.dialog_id)
-        number = dialog.number
+        number, now_ms = dialog.number, self._clock.now_ms()
+        if await self._names.names_held(number, name, now_ms) >= NAMES_MAX:
+            raise TooManyNames(
+                f"A dialog keeps {NAMES_MAX} names, those it gave up lately among them."
+            )
         if not await self._claim(name, number):
             raise NameTaken(fields={"name": "is taken"})
         view = await self._rename(context, command.dialog_id, name)
@@ -224,7 +231,7 @@ class PublicNames:
         self, context: Context, command: ListChannelMessages
     ) -> MessagePage:
         """The latest of a public channel, for who is not in it, too: messages, and
-        nothing of its members. Further back one reads as a member.
+        nothing of its members but how many reacted. Further back one reads as one.
 
         Raises ChannelNotFound: also of a group, whose messages are its members'.
         """
@@ -240,7 +247,10 @@ class PublicNames:
                 dialog.number, first, limit + 1 - len(found)
             )
             found += [message_of(row, dialog.id, dialog.pins) for row in rows]
-        page = [dialog.shown_message(message) for message in found[:limit]]
+        page = [
+            structs.replace(dialog.shown_message(message), reactions=())
+            for message in found[:limit]
+        ]
         last_seq = dialog.last_seq
         await self._log.durable(dialog.changed_position)
         return MessagePage(page, len(found) > limit, last_seq)

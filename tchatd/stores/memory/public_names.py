@@ -28,6 +28,14 @@ class MemoryNameStore:
     async def name(self, name: str) -> NameRow | None:
         return self._rows.get(name)
 
+    async def names_held(self, dialog_number: int, but: str, now_ms: int) -> int:
+        return sum(
+            row.dialog_number == dialog_number
+            and row.name != but
+            and (not row.free_ms or row.free_ms > now_ms)
+            for row in self._rows.values()
+        )
+
     async def settle_name(self, name: str, dialog_number: int, free_ms: int) -> None:
         for row in list(self._rows.values()):
             if row.dialog_number != dialog_number:

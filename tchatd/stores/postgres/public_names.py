@@ -69,6 +69,14 @@ class PostgresNameStore:
         row = await self._pool.fetch_one(query, (name,))
         return None if row is None else NameRow(*row)
 
+    async def names_held(self, dialog_number: int, but: str, now_ms: int) -> int:
+        count: int = await self._pool.fetch_value(
+            "SELECT count(*) FROM public_names WHERE dialog_number = %s"
+            " AND name <> %s AND (free_ms = 0 OR free_ms > %s)",
+            (dialog_number, but, now_ms),
+        )
+        return count
+
     async def settle_name(self, name: str, dialog_number: int, free_ms: int) -> None:
         values = {"name": name, "number": dialog_number, "free": free_ms}
         await self._pool.execute(_SETTLE, values)

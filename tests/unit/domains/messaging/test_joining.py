@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -174,3 +175,18 @@ async def test_the_first_hundred_of_a_new_membership_are_shown(site: Around) -> 
     shown = [record.participants[at : at + 16] for at in range(0, 1_600, 16)]
     assert shown == [user_id(n).bytes for n in after[:100]]
     assert record.added_ids == user_id(2).bytes + user_id(300).bytes
+
+
+async def test_an_admin_who_is_not_in_memory_is_loaded_to_decide(site: Around) -> None:
+    dialog = found(site, (await site.group(1, 2, *range(20, 180))).id)
+    await ask(site, 9, dialog)
+    await site.core.flusher.flush()
+    decided = site.joining._invites.requested
+
+    async def forgetting(dialog_number: int, user_number: int) -> Any:
+        dialog.by_number.clear()  # as when a large dialog makes room
+        return await decided(dialog_number, user_number)
+
+    site.joining._invites.requested = forgetting  # type: ignore[method-assign]
+    await decide(site, dialog, 9, approve=True)
+    assert 9 in dialog.members

@@ -16,6 +16,7 @@ from tchatd.domains.messaging.joining import JoinAnswer
 from tchatd.domains.messaging.models import CreateDialog, Dialog
 from tchatd.domains.messaging.public_names import (
     HELD_BACK_S,
+    NAMES_MAX,
     UNSETTLED_S,
     DropPublicName,
     GetChannel,
@@ -118,7 +119,7 @@ async def test_outsiders_read_the_latest_of_a_channel_and_not_of_a_group(
     words = [m["content"]["text"] for m in shape(page)["messages"]]
     assert words == [str(number) for number in range(79, 9, -1)]
     assert page.has_more
-    assert all(m.read_by == () for m in page.messages)
+    assert all(m.read_by == m.reactions == () for m in page.messages)
     group = await site.group(1, 2)
     await name(site, group.id, "lunch_here")
     with pytest.raises(errors.ChannelNotFound):
@@ -184,6 +185,17 @@ async def test_a_name_given_up_is_held_back_for_a_day(site: Around) -> None:
     await name(site, other.id, "thai_news")
     assert (await found(site, "thai_news", 1)).dialog_id == other.id
     assert (await found(site, "new_news", 1)).dialog_id == made.id
+
+
+async def test_nobody_takes_names_only_to_hold_them_back(site: Around) -> None:
+    made = await channel(site)
+    for number in range(NAMES_MAX):
+        await name(site, made.id, f"thai_news{number}")
+    with pytest.raises(errors.TooManyNames):
+        await name(site, made.id, "one_more")
+    await name(site, made.id, "thai_news0")
+    site.core.clock.advance(HELD_BACK_S * 1_000)
+    await name(site, made.id, "one_more")
 
 
 async def test_the_name_of_a_dropped_dialog_is_free_after_a_day(site: Around) -> None:
