@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tchatd.domains.messaging.beside import InviteStore, NameStore
-from tchatd.domains.messaging.dialog import Entry
+from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.store import DIALOG_DELETED
 
 
