@@ -37,7 +37,7 @@ TABLE: Final = """
               member  owner admin member guest  owner admin member guest  owner admin member guest
 write         yes     yes   yes   yes    yes    yes   yes   -      -      yes   yes   yes    yes
 type          yes     yes   yes   yes    yes    yes   yes   -      -      yes   yes   yes    yes
-edit          yes     yes   yes   yes    yes    yes   yes   yes    yes    yes   yes   yes    yes
+edit          yes     yes   yes   yes    yes    yes   yes   -      -      yes   yes   yes    yes
 react         yes     yes   yes   yes    yes    yes   yes   yes    -      yes   yes   yes    yes
 pin           yes     yes   yes   yes    -      yes   yes   -      -      yes   yes   yes    -
 delete_any    -       yes   yes   -      -      yes   yes   -      -      yes   yes   -      -

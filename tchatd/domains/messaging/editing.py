@@ -91,6 +91,8 @@ class Editing:
         body = state.body
         now_ms = self._clock.now_ms()
         _check_editable(target, caller.user_number, now_ms)
+        # Else who may not speak would go on by what they said before.
+        rules.check_may_speak(dialog, target.member, now_ms)
         content = rules.content_of(body.type, command.content)
         texts, mentioned = _mentioned(command, target, numbers)
         buttons: Any = body.buttons

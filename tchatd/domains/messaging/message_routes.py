@@ -74,6 +74,7 @@ def _what_it_says(service: MessagingService) -> list[Operation]:
                 InvalidMention,
                 NotTheSender,
                 NotAllowed,
+                Silenced,
                 MessageGone,
                 NotEditable,
                 EditTooLate,
