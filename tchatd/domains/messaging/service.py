@@ -162,15 +162,21 @@ class MessagingService:
             id = keyed_dialog_id(caller.user_id.bytes, context.idempotency_id.bytes)
         else:
             id, is_new_for_sure = self._ids.v7().bytes, True
-        dialog = None if is_new_for_sure else await self._access.look_up(id)
-        if dialog is not None:
-            dialog = await self._access.open_number(caller.user_number, dialog.number)
-            view = dialog.view(dialog.member(caller.user_number))
-            answer = Reply(view, 200) if command.type == "user" else view
-            return self._log.hold(answer, dialog.changed_position)
-        if self.gate is not None:
-            self.gate.check_open(caller.user_number)
-        await check_addable(self._blocks, caller.user_number, found, "participants")
+        is_checked = False
+        while True:
+            dialog = None if is_new_for_sure else await self._access.look_up(id)
+            if dialog is not None:
+                number = dialog.number
+                dialog = await self._access.open_number(caller.user_number, number)
+                view = dialog.view(dialog.member(caller.user_number))
+                answer = Reply(view, 200) if command.type == "user" else view
+                return self._log.hold(answer, dialog.changed_position)
+            if is_checked:
+                break  # and nobody has begun it meanwhile
+            if self.gate is not None:
+                self.gate.check_open(caller.user_number)
+            await check_addable(self._blocks, caller.user_number, found, "participants")
+            is_checked = True
         return self._create(context, command, id, numbers, settings_bytes(settings))
 
     def _create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,6 +28,7 @@ from tchatd.domains.messaging.models import (
     StartTyping,
     StopTyping,
 )
+from tchatd.domains.messaging.reach import NoBlocks
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.journal.errors import JournalFull
 from tchatd.kernel.deferred import Deferred
@@ -470,3 +472,28 @@ async def test_nobody_is_told_who_types_in_a_crowd(members: int, told: int) -> N
         before = len(core.hub.told)
         await core.do(1, StartTyping(dialog.id))
     assert len(core.hub.told) == before + told
+
+
+class SlowBlocks(NoBlocks):
+    """Asks the store, as it is asked of people who are not in memory."""
+
+    async def not_addable(self, adder: int, numbers: Sequence[int]) -> list[int]:
+        await trio.lowlevel.checkpoint()
+        return []
+
+
+async def test_two_who_begin_their_dialog_at_once_have_one() -> None:
+    core = Core(blocks=SlowBlocks())
+    made: list[str] = []
+
+    async def begin(user: int, other: int) -> None:
+        dialog = await core.do(user, with_user(other))
+        made.append(getattr(dialog, "body", dialog).id)
+
+    async with loading(core), trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(begin, 1, 2)
+            nursery.start_soon(begin, 2, 1)
+    assert len(set(made)) == 1
+    assert len(made) == 10
+    assert len(core.journal.kept) == 1
