@@ -10,9 +10,10 @@ What a device is told of a dialog:
 - It joined in the pass, or missed too much: the dialog as it is now, in `dialogs`,
   instead of events. What a snapshot has (it is as of its last_seq) is not repeated in
   the pass; what is later comes with the next one, or live.
-- It left in the pass: the events up to its leaving, and its id in `left`. Who has left
-  since the pass began, and joined in it, is told of the leaving alone.
-What happened to the membership after the pass's end is for the next one.
+- It left in the pass: the events up to its leaving, and its id in `left`. Who joined in
+  it and has left since, or left and has joined again since, is told of the leaving
+  alone: events of the time before would leave a hole.
+What else happened to the membership after the pass's end is for the next one.
 
 What is later than the store is taken from the tails in memory, looked at before the
 store is asked; what changes while it is asked stays in memory until the page is made,
@@ -356,10 +357,10 @@ def _part(
         is_dropped = dialog.is_dropped and last == dialog.last_seq
     joined = member.joined_position or number
     left = member.left_position if member.left_seq else 0
-    if joined > until or 0 < left <= cursor.after:
+    if number > until or 0 < left <= cursor.after:
         return None
     part = _Part(number, id, floor, last, row, fresh, member)
-    part.is_left = is_dropped or 0 < left <= until
+    part.is_left = is_dropped or 0 < left <= until or joined > until
     is_new = joined > cursor.after
     is_much = last - floor > MISSED_EVENTS_MAX
     is_late = cursor.told > PASS_EVENTS_MAX and last > floor

@@ -59,6 +59,7 @@ class Kept:
         self.last = dialog.last_seq
         self.pins = [seq_of(id) for id in dialog.pinned_message_ids]
         self.messages = {}
+        self.newest = dialog.last_message.seq if dialog.last_message else 0
         self.take_own(dialog)
 
     def take_own(self, own: Dialog | ev.OwnState) -> None:
@@ -194,7 +195,7 @@ class Device:
                 kept.take_own(event)
             return
         if event.seq is UNSET:  # reading in a large dialog
-            self._read(kept, event, counts=event.read_seq >= kept.read)
+            self._read(kept, event, counts=event.read_seq > kept.read)
             return
         if event.seq <= kept.last:
             return
@@ -215,8 +216,9 @@ class Device:
 
     def _new(self, kept: Kept, event: ev.MessageNew, counts: bool) -> None:
         message, seq = event.message, event.seq
-        kept.messages[seq] = message
-        kept.reads[person(message.sender_id)] = seq
+        kept.messages[seq], kept.newest = message, seq
+        if kept.count <= 100:
+            kept.reads[person(message.sender_id)] = seq
         if message.thread_id is not UNSET:
             self._thread(kept, message.thread_id, seq, message)
         if not counts:
@@ -247,12 +249,13 @@ class Device:
         kept.messages[root.seq] = structs.replace(root, thread=thread)
 
     def _read(self, kept: Kept, event: ev.MessageRead, counts: bool) -> None:
-        kept.reads[person(event.user_id)] = event.read_seq
+        if kept.count <= 100:
+            kept.reads[person(event.user_id)] = event.read_seq
         if event.user_id != self.me or not counts:
             return
         kept.read = event.read_seq
         kept.mentions = {seq for seq in kept.mentions if seq > kept.read}
-        if kept.read >= max(kept.messages, default=0):
+        if kept.read >= kept.newest:
             kept.unread = 0  # else a state of one's own comes right after it
 
     def _read_reply(self, state: ReadState) -> None:
@@ -261,7 +264,8 @@ class Device:
             return
         assert state.last_seq <= kept.last + 1, f"{self.name}: a hole before {state}"
         kept.last = state.last_seq
-        kept.reads[self.user] = state.read_seq
+        if kept.count <= 100:
+            kept.reads[self.user] = state.read_seq
         if state.last_seq >= kept.counted:
             kept.counted = state.last_seq
             kept.read, kept.unread = state.read_seq, state.unread_count
@@ -332,6 +336,8 @@ class Device:
             kept.roles[person(id)] = event.role
             kept.reads[person(id)] = event.seq
         kept.count = event.member_count
+        if kept.count > 100:
+            kept.reads.clear()  # from now on nobody tells
 
     def _removed(self, kept: Kept, event: ev.MemberRemoved, counts: bool) -> None:
         other = person(event.user_id)

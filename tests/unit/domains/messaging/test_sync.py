@@ -338,6 +338,24 @@ async def test_a_dialog_that_was_deleted_is_left(core: Core, is_stored: bool) ->
     assert (page.events, page.left) == ([], UNSET)
 
 
+async def test_who_left_and_joined_again_since_the_pass_began_begins_anew(
+    core: Core,
+) -> None:
+    """Found by the simulation: a hole before the leaving that comes live."""
+    dialog = await core.do(1, group_of([2, 3]))
+    cursor = (await core.do(3, Sync())).cursor
+    for _ in range(4):
+        await core.do(1, text(dialog.id))
+    page = await core.do(3, Sync(cursor=cursor, limit=2))
+    assert (len(page.events), page.has_more) == (2, True)
+    await core.do(3, gone(dialog.id, 3))
+    await add(core, dialog.id, 3)
+    page = await core.do(3, Sync(cursor=page.cursor, limit=2))
+    assert (page.events, page.left, page.has_more) == ([], [dialog.id], True)
+    page = await core.do(3, Sync(cursor=page.cursor, limit=2))
+    assert ([d.last_seq for d in page.dialogs], page.has_more) == ([7], False)
+
+
 # Too much
 
 
