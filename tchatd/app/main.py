@@ -198,6 +198,7 @@ class Daemon:
             finally:
                 await core.senders.aclose()
                 await core.bots.aclose()
+                await core.links.aclose()
             nursery.cancel_scope.cancel()
 
     async def _journal(self, core: Core) -> None:

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from tchatd.domains.auth.rules import AuthSettings
 from tchatd.domains.bots.rules import BotSettings
+from tchatd.domains.links.models import LinkSettings
 from tchatd.domains.moderation.rules import ModerationSettings
 from tchatd.domains.people.rules import PeopleSettings
 from tchatd.journal.record import BLOCK_BYTES
@@ -237,6 +238,7 @@ class Settings(Section, frozen=True):
     auth: AuthSettings
     bots: BotSettings
     moderation: ModerationSettings
+    link_previews: LinkSettings
     providers: Providers
     secrets: Secrets
     console: Console
@@ -341,6 +343,8 @@ def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "postgres.dsn", "the embedded PostgreSQL is for development"
     if s.log.level == "debug":
         yield "log.level", "debug lines are for development"
+    if s.link_previews.allow_private:
+        yield "link_previews.allow_private", "lets users read what only we can reach"
     if s.bots.allow_private_webhooks:
         yield "bots.allow_private_webhooks", "lets bots call what only we can reach"
     if any(_is_everything(network) for network in s.http.trusted_proxies):

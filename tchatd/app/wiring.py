@@ -13,6 +13,7 @@ import msgspec
 from tchatd.app.beside import Beside
 from tchatd.app.bots import Bots
 from tchatd.app.conversations import Conversations
+from tchatd.app.links import Links
 from tchatd.app.moderation import Moderation
 from tchatd.app.people import AuthUsers
 from tchatd.app.search import Search
@@ -224,6 +225,7 @@ class Core:
             self.clock,
         )
         self.flusher.feeds.append(self.moderation.flagging)
+        self.links = Links(settings.link_previews, self.clock)
         self.messaging = MessagingService(
             state,
             self.applier,
@@ -272,6 +274,7 @@ class Core:
             *messaging_routes.operations(self.messaging),
             *self.bots.operations,
             *self.moderation.operations,
+            *self.links.operations,
             *self.beside.operations,
             *self.search.operations,
         ]

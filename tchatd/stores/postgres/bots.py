@@ -34,7 +34,9 @@ _WEBHOOK: Final = (
     "bot, url, secret, events, updated_ms, dead_run, disabled_ms, disabled_why"
 )
 _PENDING: Final = "number, bot, id, type, body, created_ms, due_ms, attempts"
+_LETTERS: Final = "FROM webhook_dead_letters d JOIN bots b ON b.number = d.bot"
 _DEAD: Final = "number, bot, id, type, body, created_ms, attempts, dead_ms, why"
+_LETTER: Final = ", ".join(f"d.{name}" for name in _DEAD.split(", ")) + ", b.id"
 
 
 class PostgresBotStore:
@@ -285,21 +287,22 @@ class PostgresWebhookStore:
 
     async def dead_letters(self, limit: int) -> tuple[list[DeadLetter], int]:
         rows = await self._pool.fetch(
-            f"{_letters()} ORDER BY d.dead_ms DESC, d.number DESC LIMIT %s", (limit,)
+            f"SELECT {_LETTER}, (SELECT count(*) FROM webhook_dead_letters)"
+            f" {_LETTERS} ORDER BY d.dead_ms DESC, d.number DESC LIMIT %s",
+            (limit,),
         )
-        total = await self._pool.fetch_value(
-            "SELECT count(*) FROM webhook_dead_letters"
-        )
-        return [_letter(row) for row in rows], total
+        return [_letter(row[:-1]) for row in rows], rows[0][-1] if rows else 0
 
     async def dead_letter(self, number: int) -> DeadLetter | None:
-        row = await self._pool.fetch_one(f"{_letters()} WHERE d.number = %s", (number,))
+        row = await self._pool.fetch_one(
+            f"SELECT {_LETTER} {_LETTERS} WHERE d.number = %s", (number,)
+        )
         return None if row is None else _letter(row)
 
     async def retry(self, number: int, now_ms: int) -> DeadLetter | None:
         async with self._pool.transaction() as connection:
             row = await connection.fetch_one(
-                f"{_letters()} JOIN webhooks w ON w.bot = d.bot"
+                f"SELECT {_LETTER} {_LETTERS} JOIN webhooks w ON w.bot = d.bot"
                 " WHERE d.number = %s FOR UPDATE OF d",
                 (number,),
             )
@@ -331,14 +334,6 @@ class PostgresWebhookStore:
             " FROM webhook_dead_letters WHERE dead_ms < %s ORDER BY dead_ms LIMIT %s)",
             (dead_before_ms, count),
         )
-
-
-def _letters() -> str:
-    columns = ", ".join(f"d.{name}" for name in _DEAD.split(", "))
-    return (
-        f"SELECT {columns}, b.id FROM webhook_dead_letters d"
-        " JOIN bots b ON b.number = d.bot"
-    )
 
 
 def _bot(row: Row | None) -> BotRecord | None:

@@ -20,11 +20,13 @@ from tchatd.stores.postgres.pool import Pool
 
 Row = tuple[Any, ...]
 
-_REPORTS: Final = (
-    "SELECT r.number, r.thing, r.thing_id, r.dialog_id, r.reporter, r.accused,"
+_REPORT: Final = (
+    "r.number, r.thing, r.thing_id, r.dialog_id, r.reporter, r.accused,"
     " r.reason, r.comment, r.evidence, r.created_ms, r.updated_ms, r.resolved_ms,"
-    " r.action, p.id, a.id FROM reports r"
-    " LEFT JOIN users p ON p.number = r.reporter"
+    " r.action, p.id, a.id"
+)
+_REPORTS: Final = (
+    "FROM reports r LEFT JOIN users p ON p.number = r.reporter"
     " LEFT JOIN users a ON a.number = r.accused"
 )
 _SANCTION: Final = "number, kind, until_ms, since_ms, reason"
@@ -57,16 +59,17 @@ class PostgresModerationStore:
 
     async def open_reports(self, limit: int) -> tuple[list[ReportRecord], int]:
         rows = await self._pool.fetch(
-            f"{_REPORTS} WHERE r.resolved_ms IS NULL ORDER BY r.number LIMIT %s",
+            f"SELECT {_REPORT}, (SELECT count(*) FROM reports"
+            f" WHERE resolved_ms IS NULL) {_REPORTS}"
+            " WHERE r.resolved_ms IS NULL ORDER BY r.number LIMIT %s",
             (limit,),
         )
-        total = await self._pool.fetch_value(
-            "SELECT count(*) FROM reports WHERE resolved_ms IS NULL"
-        )
-        return [_report(row) for row in rows], total
+        return [_report(row[:-1]) for row in rows], rows[0][-1] if rows else 0
 
     async def report_numbered(self, number: int) -> ReportRecord | None:
-        row = await self._pool.fetch_one(f"{_REPORTS} WHERE r.number = %s", (number,))
+        row = await self._pool.fetch_one(
+            f"SELECT {_REPORT} {_REPORTS} WHERE r.number = %s", (number,)
+        )
         return None if row is None else _report(row)
 
     async def resolve(
@@ -119,12 +122,13 @@ class PostgresModerationStore:
 
     async def decisions(self, limit: int) -> tuple[list[Decision], int]:
         rows = await self._pool.fetch(
-            f"SELECT {_DECISION} FROM moderation_log ORDER BY number DESC LIMIT %s",
+            f"SELECT {_DECISION}, (SELECT count(*) FROM moderation_log)"
+            " FROM moderation_log ORDER BY number DESC LIMIT %s",
             (limit,),
         )
-        total = await self._pool.fetch_value("SELECT count(*) FROM moderation_log")
         names = Decision.__struct_fields__
-        return [Decision(**dict(zip(names, row, strict=True))) for row in rows], total
+        made = [Decision(**dict(zip(names, row[:-1], strict=True))) for row in rows]
+        return made, rows[0][-1] if rows else 0
 
 
 async def _note(connection: Connection, decision: Decision) -> None:

@@ -49,6 +49,7 @@ GET /dialogs/{id}/messages
 POST /dialogs/{id}/messages
 GET /dialogs/{id}/events
 POST /messages/{id}/read
+GET /link-preview
 POST /messages/{id}/report
 POST /users/{id}/report
 POST /dialogs/{id}/report

@@ -1,0 +1,1 @@
+"""Owns previews of links: what a page says of itself, for clients that ask."""
