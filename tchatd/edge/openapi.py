@@ -20,6 +20,7 @@ from tchatd.edge.problems import (
     Problem,
     TooLarge,
     UnsupportedMediaType,
+    UriTooLong,
     short_code_of,
     status_of,
 )
@@ -219,6 +220,8 @@ def _errors(op: Operation, body: type[Struct]) -> dict[int, list[type[DomainErro
         errors.append(Unauthorized)
     if op.verb in ("POST", "PUT"):
         errors += [TooLarge, UnsupportedMediaType]
+    elif len(op.command.__struct_fields__) > len(op.path_parameters):
+        errors.append(UriTooLong)
     if op.verb == "POST":
         errors.append(KeyReused)
     by_status: dict[int, list[type[DomainError]]] = {}

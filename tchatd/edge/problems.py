@@ -60,6 +60,13 @@ class HeadTooLarge(TransportError):
     status, short_code = 431, "head_too_large"
 
 
+class UriTooLong(TransportError):
+    """Said by the C gateway, of a query with too many ids in it."""
+
+    code, title = "uri-too-long", "The target of the request is too long"
+    status, short_code = 414, "uri_too_long"
+
+
 class Internal(TransportError):
     """Our own mistake. The cause is in the log under the request's id."""
 

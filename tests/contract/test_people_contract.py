@@ -147,6 +147,8 @@ async def test_a_list_that_cannot_be_is_refused(
     refused(await a.http.post(path, json=body), status)
     refused(await a.http.post(path, json={"user_ids": [a.id]}), 422)
     refused(await a.http.delete(path), 400)
+    many = {"user_ids": [str(uuid4()) for _ in range(300)]}
+    refused(await a.http.delete(path, params=many), 400, 414)
     refused(await a.http.get(path, params={"limit": 101}), 400)
     assert (await a.ok("GET", path))["total"] == 0
 

@@ -148,6 +148,13 @@ def test_answers_and_problems_are_described(document: Any) -> None:
     assert "Retry-After" in responses["429"]["headers"]
 
 
+def test_a_query_may_be_too_long_and_a_path_is_not(document: Any) -> None:
+    paths = document["paths"]
+    assert "414" in paths["/messages"]["get"]["responses"]
+    assert "414" not in paths["/health"]["get"]["responses"]
+    assert "414" not in paths["/logout"]["post"]["responses"]
+
+
 def test_public_operations_need_no_token(document: Any) -> None:
     assert document["paths"]["/health"]["get"]["security"] == []
     assert document["paths"]["/messages"]["get"]["security"] == [{"bearer": []}]
