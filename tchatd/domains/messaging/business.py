@@ -38,6 +38,7 @@ from tchatd.domains.messaging.joining import (
     check_entry,
     set_record,
 )
+from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.models import IdText
 from tchatd.domains.messaging.records import DialogRecord
 from tchatd.domains.messaging.settings import ASSIGN, DialogSettings
@@ -299,6 +300,8 @@ class Businesses:
         self._log.submit(record)
         dialog = self._state.find_number(self._log.applied_position)
         assert dialog is not None
+        # Nobody was in it before: there is nothing to load of who comes.
+        dialog.by_number.setdefault(customer.user_number, Member())
         who = ((customer.user_number, customer.user_id),)
         self._log.submit(
             add_record(dialog, record.at_ms, business, who, GUEST), context.connection
