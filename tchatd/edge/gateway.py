@@ -1,20 +1,24 @@
 """Owns the Trio side of the C gateway: one task that takes what is complete.
 
-    wait_readable(epoll) -> poll -> requests, messages, closes -> flush
+    wait_readable(epoll) -> poll -> messages and closes, requests -> flush
 
 The gateway's own epoll descriptor is what Trio waits for; a connection costs no task.
-At most `events_max` things are taken before other tasks get their turn. `except
-Exception` stands around one connection here: a mistake of ours ends that connection
-and no other.
+At most `events_max` things are taken before other tasks get their turn. Messages of
+those who are here come before requests, of which only so many are served in a turn:
+when thousands connect at once, after a restart, say, a message waits for a slice of
+them and not for all. `except Exception` stands around one connection here: a mistake of
+ours ends that connection and no other.
 """
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from socket import socket
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import trio
@@ -38,9 +42,13 @@ _log = get_logger("gateway")
 
 
 class GatewayTaskSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """events_max: taken at once. drain_s: for connections to end after `close`."""
+    """events_max: taken at once. slice_s: of a turn, for requests. waiting_max:
+    requests that wait for their slice; beyond it slices are as long as they have to be.
+    drain_s: for connections to end after `close`."""
 
     events_max: int = 256
+    slice_s: float = 0.004
+    waiting_max: int = 4_096
     drain_s: float = 20.0
 
 
@@ -83,6 +91,7 @@ class GatewayTask:
         settings: GatewayTaskSettings = GatewayTaskSettings(),  # noqa: B008  # frozen
         *,
         gathering: Gathering | None = None,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._gateway = gateway
         self._dispatcher = dispatcher
@@ -98,6 +107,8 @@ class GatewayTask:
         self._closing = trio.Event()
         self._finished = trio.Event()
         self._unanswered = 0
+        self._waiting: deque[Any] = deque()
+        self._now = now
         self._gathering = gathering or _NotGathering()
 
     async def run(
@@ -131,21 +142,41 @@ class GatewayTask:
         gateway, events_max = self._gateway, self._settings.events_max
         descriptor = gateway.fileno()
         while True:
-            await trio.lowlevel.wait_readable(descriptor)
+            if self._waiting:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(descriptor)
             self._gathering.begin_gathering()
             for event in gateway.poll(events_max):
-                try:
-                    if event[0] == REQUEST:
-                        self._request(event[1], event[2])
-                    elif event[0] == MESSAGE:
-                        self._sessions.message(event[1], event[2], event[3])
-                    else:
-                        assert event[0] == CLOSED
-                        self._closed(event[1])
-                except Exception as error:  # noqa: BLE001  # around one connection
-                    self._failed(event[1], error)
+                if event[0] == REQUEST:
+                    self._waiting.append(event)
+                else:
+                    self._take(event)
+            self._take_requests()
             self._gathering.end_gathering()
             gateway.flush()
+
+    def _take_requests(self) -> None:
+        """Serve those who wait, the first first, for as long as a slice lasts."""
+        waiting, settings = self._waiting, self._settings
+        until_s = self._now() + settings.slice_s
+        while waiting:
+            self._take(waiting.popleft())
+            if len(waiting) < settings.waiting_max and self._now() > until_s:
+                return
+        self._check_finished()
+
+    def _take(self, event: Any) -> None:
+        try:
+            if event[0] == REQUEST:
+                self._request(event[1], event[2])
+            elif event[0] == MESSAGE:
+                self._sessions.message(event[1], event[2], event[3])
+            else:
+                assert event[0] == CLOSED
+                self._closed(event[1])
+        except Exception as error:  # noqa: BLE001  # around one connection
+            self._failed(event[1], error)
 
     def _request(self, connection: int, request: Request) -> None:
         if request.path in WEBSOCKET_PATHS:
@@ -243,7 +274,7 @@ class GatewayTask:
 
     def _check_finished(self) -> None:
         """While draining: whether every WebSocket is closed and request answered."""
-        if not self._closing.is_set() or self._unanswered:
+        if not self._closing.is_set() or self._unanswered or self._waiting:
             return
         if self._gateway.statistics()["websockets"] == 0:
             self._finished.set()

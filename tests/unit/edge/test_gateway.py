@@ -9,12 +9,17 @@ import httpx
 import msgspec
 import pytest
 import trio
+import trio.lowlevel
 import trio_websocket
 
 from tchatd.edge.admission import JSON, MSGPACK
+from tchatd.edge.gateway import GatewayTask
+from tchatd.edge.hub import Hub
 from tchatd.edge.session import SessionSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.routing import Access, Context, Operation
+from tchatd.observe.metrics import Metrics
+from tchatd_ext.gateway import MESSAGE, REQUEST
 from tests.support.edge_fakes import caller, user_id
 from tests.support.served import Nothing, Said, Served
 
@@ -314,3 +319,61 @@ async def test_after_draining_nobody_is_accepted() -> None:
             stream = await trio.open_tcp_stream("127.0.0.1", served.port)
             await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert await stream.receive_some() == b""
+
+
+async def test_a_message_waits_for_a_slice_of_the_requests_and_not_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time passes with every request: a slice is two of them."""
+    served = Served()
+    seen: list[str] = []
+    took_s = 0.0
+
+    def request(connection: int, request: object) -> None:
+        nonlocal took_s
+        took_s += 0.003
+        seen.append(f"request {connection}")
+
+    async def ready(descriptor: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    class Polled:
+        """A gateway whose events come as the test wants them."""
+
+        def __init__(self) -> None:
+            self.polls: list[list[tuple[object, ...]]] = [
+                [(REQUEST, n, None) for n in range(1, 6)],
+                [(MESSAGE, 9, b"", True), (REQUEST, 6, None)],
+            ]
+
+        def fileno(self) -> int:
+            return served.gateway.fileno()
+
+        def poll(self, events_max: int) -> list[tuple[object, ...]]:
+            return self.polls.pop(0) if self.polls else []
+
+        def flush(self) -> None:
+            seen.append("flush")
+            if not self.polls and not task._waiting:
+                scope.cancel()
+
+    task = GatewayTask(
+        served.gateway,
+        served.edge.dispatcher,
+        served.endpoint,
+        served.edge.sessions,
+        Hub(Metrics(process=False)),
+        now=lambda: took_s,
+    )
+    monkeypatch.setattr(task, "_gateway", Polled())
+    monkeypatch.setattr(task, "_request", request)
+    monkeypatch.setattr(
+        served.edge.sessions, "message", lambda connection, *_: seen.append("message")
+    )
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", ready)
+    with trio.CancelScope() as scope:
+        await task._serve()
+    first, second = seen.index("flush"), seen.index("flush", 3)
+    assert seen[:first] == ["request 1", "request 2"]
+    assert seen[first + 1 : second] == ["message", "request 3", "request 4"]
+    assert [one for one in seen if one != "flush"][-2:] == ["request 5", "request 6"]
