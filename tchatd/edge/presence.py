@@ -33,6 +33,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+import trio
 from msgspec import UNSET, UnsetType
 
 from tchatd.edge.hub import Hub
@@ -243,21 +244,24 @@ class Presence:
     async def reconsider(self, number: int) -> None:
         """A user has changed whom they show themselves to: tell who sees otherwise.
 
-        Raises: Unavailable, and then some may see what they saw before until they
-        watch again.
+        Whom the store cannot be asked about for now sees nothing until they watch
+        again. Others have their turn after each thousand watches.
         """
-        pairs = {(connection, number) for connection in self._watches.watching(number)}
+        pairs = [(connection, number) for connection in self._watches.watching(number)]
         for session in self._hub.sessions_of(number):
-            watched = self._watches.watched(session.connection)
-            pairs.update((session.connection, target) for target in watched)
-        numbers = {number, *(target for _, target in pairs)}
-        numbers.update(self._viewer(connection) for connection, _ in pairs)
-        await self._load(number, list(numbers))
-        ids = await self._directory.ids_of(list({target for _, target in pairs}))
-        for connection, target in pairs:
-            if target in ids:
-                self._reconsider(connection, target, ids[target])
-        self._hub.flush()
+            connection = session.connection
+            watched = self._watches.watched(connection) - {number}
+            pairs.extend((connection, target) for target in watched)
+        for start in range(0, len(pairs), _LOADED_AT_ONCE):
+            some = pairs[start : start + _LOADED_AT_ONCE]
+            numbers = {number, *(target for _, target in some)}
+            numbers.update(self._viewer(connection) for connection, _ in some)
+            with suppress(Unavailable):
+                await self._load(number, list(numbers))
+            moved = [pair for pair in some if self._place(*pair)]
+            await self._tell_anew(moved)
+            self._hub.flush()
+            await trio.lowlevel.checkpoint()
 
     # What clients ask.
 
@@ -344,14 +348,23 @@ class Presence:
             return 0
         return session.caller.user_number
 
-    def _reconsider(self, connection: int, target: int, user_id: UUID) -> None:
-        """Put one watch where it belongs now, and tell it if that has changed."""
-        viewer = self._viewer(connection)
-        if not viewer:
-            return  # it has ended meanwhile
-        if self._watches.place(connection, target, sees=self._sees(viewer, target)):
-            seen = self._seen(viewer, target)
-            self._hub.deliver_connections((connection,), _update(user_id, seen))
+    def _place(self, connection: int, target: int) -> bool:
+        """Put one watch where it belongs now; whether it was elsewhere."""
+        viewer = self._viewer(connection)  # 0: it has ended meanwhile
+        return bool(viewer) and self._watches.place(
+            connection, target, sees=self._sees(viewer, target)
+        )
+
+    async def _tell_anew(self, moved: Sequence[tuple[int, int]]) -> None:
+        """Raises: Unavailable; then some learn it when they ask."""
+        if not moved:
+            return
+        ids = await self._directory.ids_of(list({target for _, target in moved}))
+        for connection, target in moved:
+            viewer = self._viewer(connection)
+            if viewer and target in ids:
+                update = _update(ids[target], self._seen(viewer, target))
+                self._hub.deliver_connections((connection,), update)
 
     # What is seen.
 

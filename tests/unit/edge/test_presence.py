@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tchatd.edge import presence
 from tchatd.edge.presence import PresenceSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.errors import Unavailable
@@ -429,6 +430,38 @@ async def test_who_may_see_no_more_is_told_that_they_are_offline() -> None:
         ]
         await ask(edge, 2, "presence.set", status="busy")
         assert updates(edge, 1) == []
+
+
+async def test_who_cannot_be_asked_about_sees_nothing_for_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(numbers: object) -> None:
+        raise Unavailable
+
+    async with running() as edge:
+        come(edge, 1, "u1")
+        come(edge, 2, "u2")
+        await ask(edge, 1, "presence.watch", user_ids=ids(2))
+        monkeypatch.setattr(edge.visibility, "load", away)
+        edge.visibility.sights = {(1, 2): "nothing"}  # as of who is not in memory
+        await edge.presence.reconsider(2)
+        assert updates(edge, 1) == [(*ids(2), "offline")]
+        await ask(edge, 2, "presence.set", status="busy")
+        assert updates(edge, 1) == []
+
+
+async def test_many_watchers_are_all_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_LOADED_AT_ONCE", 7)
+    async with running() as edge:
+        come(edge, 1, "u1")
+        for number in range(2, 42):
+            come(edge, number, f"u{number}")
+            await ask(edge, number, "presence.watch", user_ids=ids(1))
+            edge.visibility.sights[number, 1] = "coarse"
+        await edge.presence.reconsider(1)
+        told = [updates(edge, number) for number in range(2, 42)]
+        assert told == [[(*ids(1), "offline")]] * 40
+        assert max(len(load) for load in edge.visibility.loads) <= 7 + 1
 
 
 async def test_a_change_while_a_watch_begins_is_not_missed() -> None:

@@ -501,3 +501,14 @@ async def test_messages_of_unknown_connections_do_nothing() -> None:
         edge.sessions.ended(UUID(int=1), 99)
 
         assert rooms.began == []
+
+
+async def test_who_asks_is_told_of_connections_of_users_that_are_gone() -> None:
+    edge = Edge()
+    gone: list[int] = []
+    edge.sessions.on_gone = gone.append
+    edge.connect(1, "u1")
+    edge.connect(2, None)
+    for connection in (2, 1, 1):
+        edge.sessions.closed(connection)
+    assert gone == [1]
