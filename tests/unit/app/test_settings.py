@@ -75,6 +75,14 @@ def test_the_desk_is_not_production(defaults: Settings) -> None:
 
 
 @pytest.mark.parametrize(
+    "key", ["bots.allow_private_webhooks", "link_previews.allow_private"]
+)
+def test_production_calls_no_private_address(defaults: Settings, key: str) -> None:
+    unsafe = [name for name, _ in unsafe_in_production(changed(defaults, key, True))]
+    assert key in unsafe
+
+
+@pytest.mark.parametrize(
     ("address", "expected"),
     [
         ("127.0.0.1:80", ("127.0.0.1", 80)),

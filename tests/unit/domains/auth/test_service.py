@@ -19,6 +19,8 @@ from tchatd.domains.auth.errors import (
 from tchatd.domains.auth.models import ChangeProfile, Device, Identity, SignedIn
 from tchatd.kernel.clock import rfc3339
 from tchatd.kernel.crypto import Keys, Unreadable, derive
+from tchatd.kernel.errors import Conflict
+from tchatd.kernel.routing import Caller
 from tchatd.stores.memory.auth import MemoryAuthStore
 from tests.support.auth import (
     EMAIL,
@@ -497,3 +499,80 @@ async def test_data_keys_move_to_a_new_master_key_and_the_old_one_can_go(
 async def _identity(world: World, token: str) -> Identity:
     identity = world.service.authenticate(token)
     return identity if isinstance(identity, Identity) else await identity
+
+
+# Tokens of bots, and bans.
+
+
+class Tokens:
+    """An `OtherTokens`: later, if the token says so."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    def authenticate(self, token: str) -> Caller | Awaitable[Caller | None] | None:
+        if token == "bot:now":
+            return self.caller
+        return self.later(token) if token.startswith("bot:later") else None
+
+    async def later(self, token: str) -> Caller | None:
+        await trio.lowlevel.checkpoint()
+        return self.caller if token == "bot:later" else None
+
+
+async def test_a_bots_token_is_asked_elsewhere_and_does_not_end(world: World) -> None:
+    caller = Caller(uuid4(), 7, uuid4())
+    world.service.other_tokens = Tokens(caller)
+    at_once = world.service.authenticate("bot:now")
+    assert isinstance(at_once, Identity)
+    assert at_once.caller is caller
+    assert at_once.expires_at_ms > world.clock.now_ms() + 365 * 86_400_000
+    awaited = world.service.authenticate("bot:later")
+    assert isinstance(awaited, Awaitable)
+    assert (await awaited).caller is caller
+    with pytest.raises(TokenRefused):
+        world.service.authenticate("bot:nobody")
+    nobody = world.service.authenticate("bot:later nobody")
+    assert isinstance(nobody, Awaitable)
+    with pytest.raises(TokenRefused):
+        await nobody
+
+
+async def test_without_bots_there_are_no_such_tokens(world: World) -> None:
+    with pytest.raises(TokenRefused):
+        world.service.authenticate("bot:now")
+
+
+class Ban:
+    """A `Sanctions`: who is asked about for the nth time is banned from then on."""
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+
+    def check_ban(self, user_number: int) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Conflict("banned")
+
+
+async def test_who_is_banned_does_not_sign_in(world: World) -> None:
+    await world.sign_in()
+    world.service.sanctions = Ban(1)
+    with pytest.raises(Conflict):
+        await world.sign_in()
+
+
+async def test_who_is_banned_while_signing_in_has_no_session(world: World) -> None:
+    world.service.sanctions = Ban(2)
+    with pytest.raises(Conflict):
+        await world.sign_in()
+    assert len(world.ended.told) == 1
+    assert await world.service.sessions_of(1) == []
+
+
+async def test_a_record_is_there_until_its_user_is_gone(world: World) -> None:
+    await world.sign_in()
+    record = await world.service.record(1)
+    assert record is not None
+    assert not record.is_bot
+    assert await world.service.record(99) is None
