@@ -30,7 +30,6 @@ from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
 from tests.support.messaging import user_id
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 SHOP, ANNA, BERT, CUSTOMER = 5, 6, 7, 20
 
 

@@ -37,8 +37,6 @@ from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
 from tests.support.messaging import user_id, with_user
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 @pytest.fixture
 async def site() -> AsyncIterator[Around]:

@@ -25,8 +25,6 @@ from tchatd.kernel.routing import Caller
 from tests.support.beside import Around, around
 from tests.support.messaging import user_id
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 @pytest.fixture
 async def site() -> AsyncIterator[Around]:

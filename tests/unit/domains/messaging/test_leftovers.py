@@ -14,8 +14,6 @@ from tchatd.domains.messaging.records import DropRecord
 from tests.support.beside import Around, around
 from tests.support.messaging import text, user_id
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 @pytest.fixture
 async def site() -> AsyncIterator[Around]:

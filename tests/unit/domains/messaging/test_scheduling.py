@@ -8,8 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import trio
+import trio.testing
 from msgspec import UNSET
 
+from tchatd.app.jobs import Alarm
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.events import MessageNew
 from tchatd.domains.messaging.models import ListMessages
@@ -27,11 +30,10 @@ from tchatd.domains.messaging.scheduling import (
     ScheduleMessage,
     Scheduling,
 )
+from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.errors import Invalid, RateLimited, Unavailable
 from tests.support.beside import Around, around
-from tests.support.messaging import client_id, shape, text, user_id, with_user
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+from tests.support.messaging import Core, client_id, shape, text, user_id, with_user
 
 
 @pytest.fixture
@@ -326,3 +328,32 @@ async def test_who_writes_too_fast_is_given_up_some_time(
     assert await scheduling.prune() == 0
     site.core.clock.advance(31 * 86_400_000)
     assert await scheduling.prune() == 1
+
+
+class TrioClock(ManualClock):
+    """Goes with Trio's clock, which jumps over what nobody does anything in."""
+
+    def now_ms(self) -> int:
+        return super().now_ms() + round(1_000 * trio.current_time())
+
+
+async def test_an_alarm_sends_when_it_is_due_and_is_woken_by_what_is_sooner(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    core = Core(users=300, clock=TrioClock())
+    async with around(core) as site, trio.open_nursery() as nursery:
+        alarm = Alarm("scheduled", site.scheduling.send_due, core.clock)
+        site.scheduling.wake = alarm.wake
+        nursery.start_soon(alarm.run)
+        dialog = await core.do(1, with_user(2))
+        begun_ms = core.clock.now_ms()
+        await plan(site, dialog.id, "second", 25)
+        await trio.sleep(1)
+        await plan(site, dialog.id, "first", 12)
+        await trio.sleep(30)
+        told = [event.message for _, event in site.told(MessageNew)]
+        assert [m["content"]["text"] for m in shape(told)] == ["first", "second"]
+        for message, after_s in zip(told, (13, 25), strict=True):
+            at = datetime.fromisoformat(message.created_at).timestamp() * 1_000
+            assert 0 <= at - begun_ms - 1_000 * after_s < 100
+        nursery.cancel_scope.cancel()

@@ -30,7 +30,6 @@ from tchatd.kernel.errors import DomainError
 from tests.support.beside import Around, around
 from tests.support.messaging import shape, text, user_id
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 HOUR_S = 3_600
 
 
