@@ -116,3 +116,17 @@ async def test_a_phone_moved_to_another_users_row_does_not_open() -> None:
     stolen = msgspec.structs.replace(a, data_key=b.data_key)
     with pytest.raises(Unreadable):
         world.another().service.profiles.see(stolen)
+
+
+async def test_many_profiles_come_by_one_query_and_the_known_by_none() -> None:
+    world = World()
+    numbers = [
+        world.caller((await world.sign_in(f"p{i}@example.com")).access_token)
+        for i in range(3)
+    ]
+    wanted = [caller.user_number for caller in numbers]
+    profiles = world.another().service.profiles
+    for _ in range(2):
+        found = await profiles.of([*wanted, 99])
+        assert sorted(found) == sorted(wanted)
+        assert all(isinstance(profiles.get(number), User) for number in wanted)
