@@ -5,7 +5,8 @@
 `submit` is synchronous and costs no task. What it changed is held until the journal
 says that it is durable; then all answers and deliveries of the batch go out in journal
 order, with one flush of the hub. A record is appended before it is applied: when the
-journal refuses, nothing has changed; after it nothing can fail.
+journal refuses, nothing has changed; after it nothing can fail, which is asserted
+before (`preconditions.py`): what cannot be applied would end every later start.
 
 At start `recover` applies what the journal has beyond the store, as if it were live,
 but tells nobody: who had asked is gone, and others learn it by `sync`.
@@ -23,6 +24,7 @@ import trio
 
 from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.identifiers import DIALOG_NUMBER_MAX
+from tchatd.domains.messaging.preconditions import check
 from tchatd.domains.messaging.records import (
     AddRecord,
     DialogRecord,
@@ -123,6 +125,7 @@ class Applier:
             raise JournalFull(
                 "The store is too far behind the journal", retry_after_s=_RETRY_AFTER_S
             )
+        check(self._state, record)
         position = self._append(encode(record))
         entry = self._apply(record, position)
         self.applied_position = position

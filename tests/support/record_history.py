@@ -413,8 +413,8 @@ class Engine:
         self,
         store: SlowStore,
         journal: FakeJournal,
-        limits: StateLimits,
-        settings: FlusherSettings,
+        limits: StateLimits = StateLimits(),  # noqa: B008  # frozen
+        settings: FlusherSettings = FlusherSettings(),  # noqa: B008  # frozen
     ) -> None:
         self.journal = journal
         self.state = MessagingState(limits)

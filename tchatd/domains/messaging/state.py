@@ -121,6 +121,9 @@ class MessagingState:
             self._by_id.move_to_end(id)
         return dialog
 
+    def has_id(self, id: bytes) -> bool:
+        return uuid_text(id) in self._by_id
+
     def find_number(self, number: int) -> DialogState | None:
         dialog = self._by_number.get(number)
         if dialog is not None:
@@ -151,6 +154,8 @@ class MessagingState:
                 wants.members.update((number, user) for user in users)
                 wants.messages.update((number, seq) for seq in seqs)
                 continue
+            if type(record) is EditRecord:  # of who has left nothing changes
+                users = [user for user in users if user in dialog.members]
             # Who joins again is not among the members that come with the dialog.
             is_known = dialog.all_loaded and type(record) is not AddRecord
             wants.members.update(

@@ -475,6 +475,8 @@ async def test_a_batch_ends_before_it_is_too_large(
     for first in range(2, 152, 30):
         added = BitMap(range(first, first + 30))
         members = core.state._by_number[1].members | added
+        never_here = Wants(members={(1, user) for user in added})
+        core.state.install(Found([], [], []), never_here)
         core.applier.submit(
             AddRecord(
                 *(1, a.AT_MS, 1, bytes(16)),

@@ -9,7 +9,6 @@ import pytest
 
 from tchatd.domains.messaging import state
 from tchatd.domains.messaging.dialog import DialogState
-from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.events import (
     MessageRead,
 )
@@ -17,69 +16,15 @@ from tchatd.domains.messaging.identifiers import client_time_ms
 from tchatd.domains.messaging.models import (
     ReadState,
 )
-from tchatd.domains.messaging.records import (
-    DialogRecord,
-    MessageRecord,
-    ReadRecord,
-    Record,
-)
+from tchatd.domains.messaging.records import AddRecord, Record
 from tchatd.domains.messaging.state import MessagingState, StateLimits
 from tchatd.domains.messaging.store import MEMBER, OWNER, Found, MemberRow, Wants
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support import applied as records
+from tests.support.applied import AT_MS, Applied, dialog_of, message, read
 from tests.support.history import History
 from tests.support.messaging import Core, client_id, user_id
-
-AT_MS = 1_800_000_000_000
-
-
-def dialog_of(*users: int, type: str = "group") -> DialogRecord:
-    shown = sorted(users)[:100]
-    return DialogRecord(
-        dialog_id=random.randbytes(16),
-        at_ms=AT_MS,
-        type=type,
-        creator=users[0],
-        creator_id=user_id(users[0]).bytes,
-        members=BitMap(users).serialize(),
-        participants=b"".join(user_id(number).bytes for number in shown),
-        name="Lunch",
-    )
-
-
-def message(number: int, user: int, client_id: bytes | None = None) -> MessageRecord:
-    id = user_id(user).bytes
-    return MessageRecord(number, AT_MS + 5, user, id, "text", {"text": "x"}, client_id)
-
-
-def read(number: int, user: int, seq: int, ordinal: int) -> ReadRecord:
-    id = user_id(user).bytes
-    return ReadRecord(number, AT_MS + 9, user, id, seq, ordinal, "m")
-
-
-class Applied:
-    """A state that records are given to, one after another."""
-
-    def __init__(self, **limits: int) -> None:
-        self.state = MessagingState(StateLimits(**limits))
-        self.position = 0
-        self.entries: list[Entry] = []
-
-    def __call__(self, record: Record) -> Entry:
-        self.position += 1
-        entry = self.state.apply(record, self.position)
-        self.entries.append(entry)
-        return entry
-
-    def flush(self, count: int | None = None) -> None:
-        count = len(self.entries) if count is None else count
-        self.state.flushed(self.entries[:count])
-        del self.entries[:count]
-
-    def dialog(self, number: int) -> DialogState:
-        dialog = self.state.find_number(number)
-        assert dialog is not None
-        return dialog
 
 
 @pytest.fixture
@@ -328,3 +273,14 @@ async def test_any_history_with_crashes_makes_what_a_simple_fold_makes(
     for one in (core, again):
         await history.check(one)
     assert rows_of(again) == rows_of(core)
+
+
+def test_who_has_left_is_not_needed_to_be_named_by_an_edit(apply: Applied) -> None:
+    apply(dialog_of(1, 2, 3))
+    apply(message(1, 1))
+    records.remove(apply, 1, 3, 3)
+    edit = records.edit(1, 1, 2, mention_numbers=(2, 3), unmentioned=(9,))
+    assert len(apply.missing(edit)) == 0
+    # But of somebody who joins meanwhile, which the record of it has loaded.
+    join = AddRecord(1, AT_MS, 1, bytes(16), BitMap((9,)).serialize(), b"", b"")
+    assert apply.missing(join, edit).members == {(1, 9)}
