@@ -385,7 +385,11 @@ def _member(
             member = fresh.dialog.member(user)
         if member is not None:
             return member
-    return None if row is None else Member.of_row(row.member)
+    if row is not None:
+        return Member.of_row(row.member)
+    # Of a dialog that nobody is in any more, who is told of it was in it, from its
+    # creation: who came later has a row, or is known.
+    return Member() if fresh is not None and fresh.dialog.is_dropped else None
 
 
 def _within(parts: Iterable[_Part], limit: int, page: _Page) -> list[tuple[_Part, int]]:

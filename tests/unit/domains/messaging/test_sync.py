@@ -356,6 +356,30 @@ async def test_who_left_and_joined_again_since_the_pass_began_begins_anew(
     assert ([d.last_seq for d in page.dialogs], page.has_more) == ([7], False)
 
 
+async def test_a_dialog_that_is_deleted_while_a_page_is_made_is_left() -> None:
+    """Found by the simulation: nothing was told of it, and a hole was left."""
+    core = Core(auto=False)
+    async with loading(core), trio.open_nursery() as nursery:
+        core.auto = True
+        cursor = (await core.do(2, Sync())).cursor
+        dialog = await core.do(1, group_of([2]))
+        await core.do(1, text(dialog.id))
+        core.auto = False
+        pages = []
+
+        async def ask() -> None:
+            pages.append(await core.do(2, Sync(cursor=cursor)))
+
+        core.service.send_message(core.context(1), text(dialog.id))
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(core.do, 1, DropDialog(dialog.id))
+        await trio.testing.wait_all_tasks_blocked()
+        core.journal.sync()
+        await trio.testing.wait_all_tasks_blocked()
+    assert [page.left for page in pages] == [[dialog.id]]
+
+
 # Too much
 
 
