@@ -78,6 +78,7 @@ _RUN: Final = rf"[{_SPACELESS}]+"
 _TEXT_PIECE: Final = re.compile(rf"({_RUN}(?:\s+{_RUN})*)|({_WORD}|{_SYMBOL})")
 _QUERY_PIECE: Final = re.compile(rf"({_RUN})|({_WORD}|{_SYMBOL})")
 _UNIT: Final = re.compile(rf"[^{_UNIT_MARKS}][{_UNIT_MARKS}]*|[{_UNIT_MARKS}]+")
+_CLUSTER: Final = re.compile(rf".[{_WORD_MARKS}{_UNIT_MARKS}\u0e33\u0eb3]*", re.DOTALL)
 _HAS_UNIT_MARKS: Final = re.compile(rf"[{_UNIT_MARKS}]").search
 _ASCII_WORD: Final = re.compile(r"[a-z0-9]+")
 _APOSTROPHES: Final = "'\u2018\u2019\u02bc`"
@@ -185,7 +186,8 @@ Clause = tuple[Term, ...]
 
 class Word(Struct, frozen=True):
     """One word of a query. marked: as typed, if it has marks. is_open: more letters
-    may follow it, of which it has two at least. slips: of the keyboard that are forgiven if need be."""
+    may follow it, of which it has two at least. slips: of the keyboard that are
+    forgiven if need be."""
 
     folded: str
     marked: str | None
@@ -349,20 +351,25 @@ def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _traced(text: str) -> tuple[str, list[tuple[int, int]]]:
     """As `normalized`, and from which characters of the text each one comes."""
+    normal = normalized(text)
+    if len(normal) == len(text):  # nothing was put together, taken apart or left out
+        if _HAS_UNIT_MARKS(normal):
+            normal = _UNIT.sub(_in_order, normal)
+        return normal, [(at, at + 1) for at in range(len(text))]
     pieces: list[str] = []
     origin: list[tuple[int, int]] = []
-    start = 0
-    while start < len(text):
-        end = start + 1
-        while end < len(text) and unicodedata.category(text[end])[0] == "M":
-            end += 1
-        normal = normalized(text[start:end])
+    for cluster in _CLUSTER.finditer(text):
+        normal = normalized(cluster[0])
         if len(normal) > 1 and _HAS_UNIT_MARKS(normal):
             normal = "".join(units_of(normal))
         pieces.append(normal)
-        origin += [(start, end)] * len(normal)
-        start = end
+        origin += [cluster.span()] * len(normal)
     return "".join(pieces), origin
+
+
+def _in_order(unit: re.Match[str]) -> str:
+    """Its marks are in one order; see `units_of`."""
+    return unit[0] if len(unit[0]) < 3 else unit[0][0] + "".join(sorted(unit[0][1:]))
 
 
 def _read(text: str) -> tuple[set[str], list[str]]:

@@ -42,6 +42,12 @@ _TYPES: Final = (
 )
 """A type's number is its index here; append only, or raise FORMAT."""
 _TOKENIZER: Final = "whitespace"
+_UNION_MAX: Final = 300
+"""Dialogs, up to which a union was faster than a set (1 million messages: 0.3 to 2.2 ms
+for 10, 2.0 to 7.4 for 100, 6.0 to 8.5 for 300, 22 to 11 for 1,000)."""
+_SCAN_FROM: Final = 50
+_SCANNED: Final = 1_000
+"""Latest messages that are looked at whatever their dialog: 0.8 ms."""
 _META: Final = 1
 _PUBLIC: Final = 1
 
@@ -199,14 +205,13 @@ class Generation:
         return _reading(self._messages, ask)
 
     def _messages(self, ask: MessageAsk) -> list[FoundMessage]:
+        """With many dialogs the latest of everybody's messages are looked at first:
+        that is cheaper than looking up each dialog in each segment, and often enough.
+        """
         if ask.type is not None and ask.type not in _TYPES:
             return []
         searcher = self._index.searcher()
         parts = [self._any(clause, "words") for clause in ask.clauses]
-        if len(ask.dialogs) == 1:
-            parts.append(self._number("dialog", ask.dialogs[0]))
-        else:
-            parts.append(self._set("dialog", ask.dialogs))
         if ask.sender is not None:
             parts.append(self._number("sender", ask.sender))
         if ask.type is not None:
@@ -222,8 +227,19 @@ class Generation:
                     include_upper=False,
                 )
             )
+        if len(ask.dialogs) >= _SCAN_FROM and parts:
+            latest = self._top(searcher, parts, _SCANNED)
+            among = set(ask.dialogs)
+            found = [one for one in latest if one.dialog_number in among]
+            if len(found) >= ask.limit or len(latest) < _SCANNED:
+                return found[: ask.limit]
+        return self._top(searcher, [*parts, self._in_dialogs(ask.dialogs)], ask.limit)
+
+    def _top(
+        self, searcher: tantivy.Searcher, parts: list[Query], limit: int
+    ) -> list[FoundMessage]:
         hits = searcher.search(
-            _all(*parts), ask.limit, count=False, order_by_field="order"
+            _all(*parts), limit, count=False, order_by_field="order"
         ).hits
         addresses = [address for _, address in hits]
         numbers = _values(searcher, "dialog", addresses)
@@ -232,6 +248,14 @@ class Generation:
             FoundMessage(order, number, seq)
             for (order, _), number, seq in zip(hits, numbers, seqs, strict=True)
         ]
+
+    def _in_dialogs(self, numbers: Sequence[int]) -> Query:
+        """Few are a union of their postings, many a set, which costs more to begin."""
+        if len(numbers) > _UNION_MAX:
+            return self._set("dialog", numbers)
+        return Query.boolean_query(
+            [(Occur.Should, self._number("dialog", number)) for number in numbers]
+        )
 
     def dialogs(
         self, clauses: Sequence[Clause], among: Sequence[int] | None, limit: int

@@ -71,6 +71,27 @@ def test_a_commit_that_cannot_be_written_is_stuck(
         generation.commit(2, 2)
 
 
+@pytest.mark.parametrize("count", [1, 2, 60, 299, 301, 1_200])
+@pytest.mark.parametrize("share", [3, 700])
+def test_any_number_of_dialogs_is_looked_in(
+    generation: Generation, count: int, share: int
+) -> None:
+    """share: one in so many messages is in the dialogs that are asked about."""
+    docs = [
+        doc(seq, "word", number=seq // share % count + 1 if seq % share == 0 else 9_999)
+        for seq in range(1, 2_500)
+    ]
+    for one in docs:
+        generation.put(one, is_new=True)
+    generation.commit(1, 1)
+    among = list(range(1, count + 1))
+    mine = [one.seq for one in docs[::-1] if one.dialog_number in set(among)]
+    for limit in (2, 20, 2_000):
+        found = generation.messages(ask("word", among, limit=limit))
+        assert seqs(found) == mine[:limit]
+    assert generation.messages(ask("other", among)) == []
+
+
 def test_others_run_while_it_searches_and_commits(generation: Generation) -> None:
     """tantivy leaves the interpreter free: a thread goes on meanwhile."""
     for seq in range(1, 3_000):
