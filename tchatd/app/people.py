@@ -33,4 +33,5 @@ def _card(number: int, user: User) -> Card:
         avatar=None if isinstance(user.avatar, UnsetType) else user.avatar,
         phone=None if isinstance(user.phone, UnsetType) else user.phone,
         is_verified=user.is_verified,
+        is_bot=user.is_bot is True,
     )

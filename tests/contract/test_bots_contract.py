@@ -98,6 +98,8 @@ async def test_a_bot_has_a_token_that_is_shown_once(people: People, site: Site) 
     assert (profile["id"], profile["is_bot"]) == (bot["id"], True)
     assert "phone" not in profile
     assert "is_bot" not in await owner.ok("GET", "/users/profile")
+    assert (await owner.ok("GET", f"/users/{bot['id']}"))["is_bot"]
+    assert "is_bot" not in await owner.ok("GET", f"/users/{owner.id}")
 
 
 @pytest.mark.parametrize(

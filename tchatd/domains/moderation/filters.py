@@ -7,7 +7,8 @@ Theory of operation
 
     Text and patterns are compared in one form: NFKC, case folded, without characters
     that do not show (Unicode category Cf), every run of spaces one space. NFKC makes
-    a text at most 18 times as long, so limits on content bound the work.
+    some characters 18 times as long: what is longer than FORM_CHARS_MAX then is not
+    looked at, and the text flagged, for nobody writes like that.
 
     A pattern matches whole words: where it begins or ends with a letter or digit of a
     script that writes spaces, the text must not go on with one there. `*` at an end
@@ -29,6 +30,7 @@ from msgspec import Struct
 Verdict: TypeAlias = Literal["allow", "flag", "refuse"]
 PATTERNS_MAX: Final = 20_000
 PATTERN_CHARS_MAX: Final = 100
+FORM_CHARS_MAX: Final = 8_192
 _TEXT_FIELDS: Final = ("text", "caption", "question", "title", "name")
 _SPACES: Final = re.compile(r"\s+")
 _LINK: Final = re.compile(r"(?:https?://|www\.)[^\s<>\"]{1,2048}")
@@ -63,11 +65,26 @@ class Pattern(Struct, frozen=True):
 
 
 def normalised(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    folded = unicodedata.normalize("NFKC", folded)
-    if not folded.isascii():
-        folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")
-    return _SPACES.sub(" ", folded).strip()
+    return _form(text)[0]
+
+
+def _form(text: str) -> tuple[str, bool]:
+    """At most FORM_CHARS_MAX characters of it, and whether there were more."""
+    form = unicodedata.normalize("NFKC", text)
+    is_cut = len(form) > FORM_CHARS_MAX
+    form = unicodedata.normalize("NFKC", form[:FORM_CHARS_MAX].casefold())
+    if not form.isascii():
+        form = "".join(c for c in form if unicodedata.category(c) != "Cf")
+    is_cut = is_cut or len(form) > FORM_CHARS_MAX
+    return _SPACES.sub(" ", form[:FORM_CHARS_MAX]).strip(), is_cut
+
+
+def _judged(parts: Iterable[Words | Links], text: str) -> Verdict:
+    form, is_cut = _form(text)
+    verdicts = [part.judge_normalised(form) for part in parts]
+    if is_cut:
+        verdicts.append("flag")
+    return max(verdicts, key=_GRAVITY.__getitem__, default="allow")
 
 
 def patterns_of(lines: Iterable[str]) -> Iterator[Pattern]:
@@ -147,7 +164,7 @@ class Words:
                 waiting.append(child)
 
     def judge(self, text: str) -> Verdict:
-        return self.judge_normalised(normalised(text))
+        return _judged((self,), text)
 
     def judge_normalised(self, text: str) -> Verdict:
         verdict: Verdict = "allow"
@@ -184,7 +201,7 @@ class Links:
         self._hosts = frozenset(host.casefold().rstrip(".") for host in hosts)
 
     def judge(self, text: str) -> Verdict:
-        return self.judge_normalised(normalised(text))
+        return _judged((self,), text)
 
     def judge_normalised(self, text: str) -> Verdict:
         for found in _LINK.finditer(text):
@@ -208,9 +225,7 @@ class WordsAndLinks:
         self._parts = [part for part in (words, links) if part is not None]
 
     def judge(self, text: str) -> Verdict:
-        form = normalised(text)
-        verdicts = (part.judge_normalised(form) for part in self._parts)
-        return max(verdicts, key=_GRAVITY.__getitem__, default="allow")
+        return _judged(self._parts, text)
 
 
 def texts_of(content: Any) -> str:

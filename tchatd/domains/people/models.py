@@ -101,6 +101,7 @@ class Card(Struct, frozen=True):
     avatar: str | None
     phone: str | None
     is_verified: bool
+    is_bot: bool = False
 
 
 class Relation(Struct, frozen=True):
@@ -130,6 +131,7 @@ class PublicProfile(Struct, frozen=True, kw_only=True):
 
     last_seen: of who is offline; where it is not for the caller to see,
     last_seen_about says it roughly. is_contact, is_blocked: in the caller's own lists.
+    is_bot: there, and true, of a program.
     """
 
     id: str
@@ -142,6 +144,7 @@ class PublicProfile(Struct, frozen=True, kw_only=True):
     phone: str | UnsetType = UNSET
     last_seen: str | UnsetType = UNSET
     last_seen_about: LastSeenAbout | UnsetType = UNSET
+    is_bot: bool | UnsetType = UNSET
 
 
 PhoneText = Annotated[str, Meta(min_length=4, max_length=16)]

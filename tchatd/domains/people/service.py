@@ -264,4 +264,5 @@ def _shown(
         phone=card.phone if phone and card.phone is not None else UNSET,
         last_seen=seen.last_seen,
         last_seen_about=seen.last_seen_about,
+        is_bot=card.is_bot or UNSET,
     )

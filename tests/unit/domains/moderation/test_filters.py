@@ -8,6 +8,7 @@ import pytest
 
 from tchatd.domains.messaging.content import ImageContent, PollContent, TextContent
 from tchatd.domains.moderation.filters import (
+    FORM_CHARS_MAX,
     PATTERN_CHARS_MAX,
     PATTERNS_MAX,
     BadPattern,
@@ -118,8 +119,14 @@ def test_a_full_list_and_the_longest_text_are_looked_through_once() -> None:
     assert steps <= 2 * 4_096
 
 
-def test_a_text_grows_at_most_eighteenfold() -> None:
-    assert len(normalised("\ufdfa" * 4_096)) <= 18 * 4_096
+def test_a_text_that_grows_beyond_measure_is_flagged_and_not_looked_through() -> None:
+    grown = "\ufdfa" * 4_096
+    assert len(normalised(grown)) <= FORM_CHARS_MAX
+    assert words("refuse: casino").judge(grown) == "flag"
+    assert words("refuse: casino").judge("casino " + grown) == "refuse"
+    assert WordsAndLinks(words("refuse: casino"), None).judge(grown) == "flag"
+    assert words("refuse: casino").judge("casino" + grown) == "flag"
+    assert words("refuse: casino").judge("x" * 4_096) == "allow"
 
 
 @pytest.mark.parametrize(

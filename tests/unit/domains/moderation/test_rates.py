@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tchatd.domains.moderation.errors import TooManyMessages
 from tchatd.domains.moderation.rates import Rates
+from tchatd.kernel.buckets import Buckets
 
 
 def rates(user: int, dialog: int) -> Rates:
@@ -40,3 +43,57 @@ def test_nothing_is_limited_by_zero() -> None:
         of.take(1, 1)
     assert rates(1, 0).are_limited
     assert rates(0, 1).are_limited
+
+
+def test_a_refused_message_costs_neither() -> None:
+    of = rates(2, 1)
+    of.take(1, 7)
+    for _ in range(5):
+        with pytest.raises(TooManyMessages, match="dialog"):
+            of.take(1, 7)
+    of.take(1, 8)
+    with pytest.raises(TooManyMessages, match="You"):
+        of.take(1, 9)
+
+
+def test_tokens_come_back_at_the_rate() -> None:
+    at = [100.0]
+    of = Rates(user_per_minute=60, dialog_per_minute=0, keys_max=9, now=lambda: at[0])
+    for _ in range(60):
+        of.take(1, 1)
+    for _ in range(3):
+        with pytest.raises(TooManyMessages):
+            of.take(1, 1)
+        at[0] += 1.0
+        of.take(1, 1)
+
+
+def test_so_many_are_remembered_and_who_is_limited_the_longest() -> None:
+    at = [100.0]
+    of = Rates(user_per_minute=1, dialog_per_minute=0, keys_max=10, now=lambda: at[0])
+    for user in range(10):
+        of.take(user, 1)
+    at[0] += 61.0
+    of.take(99, 1)
+    assert len(of) == 1
+    for user in range(30):
+        of.take(user, 1)
+        assert len(of) <= 10
+    with pytest.raises(TooManyMessages):
+        of.take(29, 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_it_allows_what_buckets_allow(seed: int) -> None:
+    chance, at = random.Random(seed), [100.0]
+    of = Rates(user_per_minute=6, dialog_per_minute=0, keys_max=99, now=lambda: at[0])
+    buckets = Buckets(per_minute=6, burst=6, keys_max=99, now=lambda: at[0])
+    for _ in range(500):
+        user = chance.randrange(3)
+        try:
+            of.take(user, 1)
+            wait_s = 0
+        except TooManyMessages as refused:
+            wait_s = refused.retry_after_s or 0
+        assert wait_s == buckets.take(user)
+        at[0] += chance.choice((0.0, 0.5, 7.0))
