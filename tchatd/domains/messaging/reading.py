@@ -120,8 +120,9 @@ class Reading:
     ) -> DialogPage:
         """changed_after: of the page, only those that have changed after this position;
         total and cursor are as if it had all."""
-        known, fresh = await self._fresh(user, type)
-        seen = max((d.changed_position for d in fresh), default=0)
+        dirty, fresh = await self._fresh(user, type)
+        # One that is not shown may have been left by what is not durable yet.
+        seen = max((d.changed_position for d in dirty), default=0)
         ours = [
             (d.active_position, (_changed_at(d, user), d.view(d.member(user))))
             for d in fresh
@@ -137,7 +138,7 @@ class Reading:
         rows, stored = await self._store.listed(
             user,
             type=type,
-            without=known,
+            without=[d.number for d in dirty],
             before=before,
             offset=start,
             limit=limit + 1 + offset - start,
@@ -168,15 +169,15 @@ class Reading:
 
     async def _fresh(
         self, user: int, type: int | None
-    ) -> tuple[list[int], list[DialogState]]:
-        """Numbers of dialogs that have changed since they were stored; and those of
-        them that the user is in, with their cursor."""
+    ) -> tuple[list[DialogState], list[DialogState]]:
+        """Dialogs that have changed since they were stored; and those of them that the
+        user is in, with their cursor."""
         for _ in range(ATTEMPTS_MAX):
             dirty = self._state.dirty_of(user)
             fresh = [d for d in dirty if user in d.members and type in (None, d.type)]
             missing = [(d.number, user) for d in fresh if d.member(user) is None]
             if not missing:
-                return [d.number for d in dirty], fresh
+                return dirty, fresh
             await self._log.load(members=missing)
         raise Unavailable("Too much is being loaded.")
 

@@ -442,6 +442,8 @@ def _end(user: int, page: _Page, part: _Part, dialog: DialogState | None) -> Non
         page.whole.append(part.number)
     elif part.is_left:
         page.left.append(part.id)
+        if dialog is not None:
+            page.shown = max(page.shown, dialog.changed_position)
     elif part.member.left_seq:
         return  # since the pass began: the next one has it
     elif dialog is not None:

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.access import ATTEMPTS_MAX
+from tchatd.domains.messaging.member_models import RemoveMember
 from tchatd.domains.messaging.models import (
     GetDialog,
     ListDialogs,
@@ -24,7 +25,15 @@ from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import EventRow
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, Invalid, Unavailable
-from tests.support.messaging import Core, group_of, loading, shape, text, with_user
+from tests.support.messaging import (
+    Core,
+    group_of,
+    loading,
+    shape,
+    text,
+    user_id,
+    with_user,
+)
 
 
 async def talk(core: Core, count: int = 40) -> tuple[str, list[str]]:
@@ -355,3 +364,25 @@ def test_a_page_of_rows_has_one_at_least() -> None:
     assert within_bytes(rows, 20) == rows[:2]
     assert within_bytes(rows, 40) == rows
     assert within_bytes([], 40) == []
+
+
+async def test_a_list_lacks_nothing_that_has_been_left_but_not_durably(
+    core: Core,
+) -> None:
+    """Found by the simulation: a crash undid the leaving, and the device knew it."""
+    dialog = await core.do(1, group_of([2, 3]))
+    core.auto = False
+    leave = RemoveMember(dialog_id=dialog.id, user_id=user_id(2))
+    lists: list[Any] = []
+
+    async def look() -> None:
+        lists.append(await core.do(2, ListDialogs()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.do, 2, leave)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(look)
+        await trio.testing.wait_all_tasks_blocked()
+        assert lists == []
+        core.journal.sync()
+    assert [page.dialogs for page in lists] == [[]]
