@@ -215,11 +215,7 @@ async def test_words_links_and_rates_of_a_daemon_that_has_them() -> None:
             await send(a, dialog_id, "see https://shop.example")
             edit = {"content": {"text": "casino"}}
             refused(await a.http.put(f"/messages/{flagged['id']}", json=edit), 422)
-            for _ in range(100):
-                listed = await trio.to_thread.run_sync(daemon.console, "reports")
-                if listed["total"] == 2:
-                    break
-                await trio.sleep(0.05)
+            listed = await reported(daemon, 2)
             assert [row["about"] for row in listed["rows"]] == [
                 f"message {flagged['id']}",
                 f"message {linked['id']}",
@@ -230,7 +226,11 @@ async def test_words_links_and_rates_of_a_daemon_that_has_them() -> None:
             problem = refused(await a.http.post(path, json=say("one more")), 429)
             assert problem["type"].endswith(":too-many-messages")
             assert problem["retry_after"] >= 1
-            await send(b, dialog_id)
+            plain = await send(b, dialog_id)
+            edit = {"content": {"text": "my lottery"}}
+            await b.ok("PUT", f"/messages/{plain['id']}", edit)
+            listed = await reported(daemon, 3)
+            assert listed["rows"][2]["about"] == f"message {plain['id']}"
             words.write_text("flag: nothing\n")
             reloaded = await trio.to_thread.run_sync(
                 daemon.console, "moderation", "reload"
@@ -239,3 +239,13 @@ async def test_words_links_and_rates_of_a_daemon_that_has_them() -> None:
             await send(b, dialog_id, "casino")
     finally:
         await trio.to_thread.run_sync(daemon.remove)
+
+
+async def reported(daemon: Daemon, count: int) -> Any:
+    """The list of reports, once it has so many: filters report a moment later."""
+    for _ in range(200):
+        listed = await trio.to_thread.run_sync(daemon.console, "reports")
+        if listed["total"] == count:
+            break
+        await trio.sleep(0.05)
+    return listed

@@ -6,6 +6,7 @@ answers: (status, headers, body) by turn, the last one for ever; hang: it never 
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -43,7 +44,7 @@ class Receiver:
         with trio.fail_after(15):
             return await self.came.receive()
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
         buffered = bytearray()
         async with stream:
             while True:
@@ -64,7 +65,7 @@ class Receiver:
                 method, path, _ = first.split(" ")
                 await self._answer(stream, Received(method, path, headers, rest[:size]))
 
-    async def _answer(self, stream: trio.SocketStream, request: Received) -> None:
+    async def _answer(self, stream: trio.abc.Stream, request: Received) -> None:
         self.requests.append(request)
         self._send.send_nowait(request)
         if self.hangs:
@@ -78,18 +79,25 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
+async def receiver(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         made = Receiver(listeners[0].socket.getsockname()[1])
-        serve = partial(_serve_one, made)
+        serve = partial(_serve_one, made, tls)
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         yield made
         nursery.cancel_scope.cancel()
 
 
-async def _serve_one(made: Receiver, stream: trio.SocketStream) -> None:
+async def _serve_one(
+    made: Receiver, tls: ssl.SSLContext | None, stream: trio.SocketStream
+) -> None:
     try:
-        await made.serve(stream)
+        if tls is None:
+            await made.serve(stream)
+        else:
+            await made.serve(
+                trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+            )
     except trio.BrokenResourceError:
         return

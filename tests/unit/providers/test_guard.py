@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -17,6 +19,7 @@ from tchatd.providers.guard import (
     SystemResolver,
     is_public,
 )
+from tests.support.certificates import make_certificate
 from tests.support.receiver import receiver
 
 
@@ -191,3 +194,30 @@ async def test_the_transport_calls_no_private_address() -> None:
             with pytest.raises(NotPublic):
                 await client.get(received.url)
         assert received.requests == []
+
+
+async def test_over_tls_it_is_the_name_of_the_url_that_is_asked_and_vouched_for(
+    tmp_path: Path,
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    asked: list[str | None] = []
+    server.sni_callback = lambda _socket, name, _context: asked.append(name)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    resolver = FakeResolver(bot=[["127.0.0.1"]])
+    async with receiver(tls=server) as received:
+        url = f"https://bot.example:{received.port}/hook"
+        for tls, is_answered in ((careless, True), (trusting, False)):
+            backend = GuardedBackend(resolver, allow_private=True)
+            transport = GuardedTransport(backend, connections_max=1, tls=tls)
+            async with httpx.AsyncClient(transport=transport) as client:
+                if is_answered:
+                    assert (await client.post(url, content=b"x")).status_code == 200
+                else:
+                    with pytest.raises(httpx.ConnectError):
+                        await client.post(url, content=b"x")
+    assert asked == ["bot.example", "bot.example"]
+    assert len(received.requests) == 1
