@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -83,7 +86,11 @@ async def test_what_is_sealed_for_nobody_is_nothing(
     async def nobody(number: int) -> None:
         return None
 
-    monkeypatch.setattr(core.auth, "record", nobody)
-    assert await people.seal(7, b"x", b"c") is None
-    assert await people.open(7, b"x", b"c") is None
+    async def unreadable(number: int) -> Any:
+        return SimpleNamespace(id=uuid4(), data_key=b"not wrapped by us")
+
+    for record in (nobody, unreadable):
+        monkeypatch.setattr(core.auth, "record", record)
+        assert await people.seal(7, b"x", b"c") is None
+        assert await people.open(7, b"x", b"c") is None
     await core.bots.aclose()
