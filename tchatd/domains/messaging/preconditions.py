@@ -14,14 +14,18 @@ from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.records import (
     AddRecord,
     DeleteRecord,
+    DeliverRecord,
     DialogRecord,
     EditRecord,
     MessageRecord,
+    OwnRecord,
     PinRecord,
     ReactRecord,
     ReadRecord,
     Record,
     RemoveRecord,
+    RestrictRecord,
+    RoleRecord,
     VoteRecord,
 )
 from tchatd.domains.messaging.state import MessagingState
@@ -80,8 +84,13 @@ def _adds(dialog: DialogState, record: AddRecord) -> None:
     assert not added & dialog.members, "somebody is in it already"
 
 
-def _removes(dialog: DialogState, record: RemoveRecord) -> None:
+def _has_user(dialog: DialogState, record: Any) -> None:
     assert record.user in dialog.members, "not in it"
+
+
+def _has_actor(dialog: DialogState, record: Any) -> None:
+    """A row that says no more would make a member of them."""
+    assert record.actor in dialog.members, "not in it"
 
 
 _HOLDS: Final[dict[type, Callable[[DialogState, Any], None]]] = {
@@ -92,5 +101,9 @@ _HOLDS: Final[dict[type, Callable[[DialogState, Any], None]]] = {
     PinRecord: _is_message,
     VoteRecord: _votes,
     AddRecord: _adds,
-    RemoveRecord: _removes,
+    RemoveRecord: _has_user,
+    RoleRecord: _has_user,
+    RestrictRecord: _has_user,
+    OwnRecord: _has_actor,
+    DeliverRecord: _has_actor,
 }

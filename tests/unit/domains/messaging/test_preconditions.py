@@ -57,12 +57,18 @@ DOES_NOT: list[r.Record] = [
     remove(9),
     a.role(1, 1, 9, 1),
     a.own(7, 2),
+    a.own(1, 4),
+    a.deliver(1, 4, 2),
+    a.restrict(1, 1, 4, 5),
+    a.role(1, 1, 4, 2),
+    remove(4),
 ]
 
 
 @pytest.fixture
 def apply() -> Applied:
-    """Seq 2 is a message with a thread, 3 a poll, 4 in the thread, 5 is deleted (6)."""
+    """Seq 2 is a message with a thread, 3 a poll, 4 in the thread, 5 is deleted (6).
+    4 was here and has left."""
     apply = Applied()
     apply(a.dialog_of(1, 2, 3))
     apply(a.message(1, 1))
@@ -70,6 +76,8 @@ def apply() -> Applied:
     apply(a.message(1, 1, thread_seq=2))
     apply(a.message(1, 1))
     apply(a.delete(1, 1, 5))
+    a.add(apply, 1, 1, 4)
+    a.remove(apply, 1, 4, 4)
     return apply
 
 
