@@ -73,7 +73,7 @@ def make_crowd(daemon: MeasuredDaemon, count: int) -> list[UUID]:
         ]
         unlike = {
             "id": "gen_random_uuid()",
-            "identifier_hash": "%(salt)s::bytea || int4send(n)",
+            "email_hash": "%(salt)s::bytea || int4send(n)",
         }
         names = ", ".join(columns)
         values = ", ".join(unlike.get(name, f"u.{name}") for name in columns)

@@ -52,7 +52,7 @@ from tchatd.domains.messaging.models import (
 )
 from tchatd.domains.messaging.own_view import own_state, without_hidden
 from tchatd.domains.messaging.reading import Reading
-from tchatd.domains.messaging.rows import event_of
+from tchatd.domains.messaging.shared_events import SharedEvents
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     ChangedDialog,
@@ -150,6 +150,7 @@ class Syncing:
         self._log = log
         self._store = store
         self._reading = reading
+        self._shared = SharedEvents()
 
     async def sync(self, context: Context, command: Sync) -> SyncPage:
         user = context.user.user_number
@@ -249,7 +250,7 @@ class Syncing:
                 dialog = part.fresh.dialog
             rows = of_dialog.get(part.number, [])
             hidden = hidden_of(part.member.extra)
-            told = _events(part, last, rows, states, dialog, self._state.now_ms())
+            told = self._events(part, last, rows, states, dialog)
             for seq, event, event_size in told:
                 size += event_size
                 if size > SYNC_BYTES_MAX and page.events:
@@ -263,6 +264,28 @@ class Syncing:
                 page.events.append(event)
             if last == part.last:
                 _end(user, page, part, dialog)
+
+    def _events(
+        self,
+        part: _Part,
+        last: int,
+        rows: list[EventRow],
+        states: Mapping[int, Mapping[int, MessageState]],
+        dialog: DialogState | None,
+    ) -> Iterable[tuple[int, Event, int]]:
+        """Seq, event and about its size in bytes, of the part's events up to `last`."""
+        pins: tuple[str, ...] = ()
+        if dialog is not None:
+            pins = dialog.pins
+        elif part.row is not None:
+            pins = part.row.pins
+        edited, now_ms = states.get(part.number, {}), self._state.now_ms()
+        for row in rows:
+            size = 256 + len(row.body) + len(row.changed or b"")
+            yield row.seq, self._shared.of(row, part.id, pins, edited, now_ms), size
+        for entry in part.fresh.entries if part.fresh else ():
+            if part.floor < entry.seq <= last:
+                yield entry.seq, entry.event, _size_of(entry)
 
     async def _whole(self, user: int, page: _Page) -> list[Dialog]:
         """The snapshots of the page, of who is in the dialog still."""
@@ -411,29 +434,6 @@ def _within(parts: Iterable[_Part], limit: int, page: _Page) -> list[tuple[_Part
             page.number, page.seq = part.number, wanted
             break
     return taken
-
-
-def _events(
-    part: _Part,
-    last: int,
-    rows: list[EventRow],
-    states: Mapping[int, Mapping[int, MessageState]],
-    dialog: DialogState | None,
-    now_ms: int,
-) -> Iterable[tuple[int, Event, int]]:
-    """Seq, event and about its size in bytes, of the part's events up to `last`."""
-    pins: tuple[str, ...] = ()
-    if dialog is not None:
-        pins = dialog.pins
-    elif part.row is not None:
-        pins = part.row.pins
-    edited = states.get(part.number, {})
-    for row in rows:
-        size = 256 + len(row.body) + len(row.changed or b"")
-        yield row.seq, event_of(row, part.id, pins, edited, now_ms), size
-    for entry in part.fresh.entries if part.fresh else ():
-        if part.floor < entry.seq <= last:
-            yield entry.seq, entry.event, _size_of(entry)
 
 
 def _end(user: int, page: _Page, part: _Part, dialog: DialogState | None) -> None:

@@ -148,7 +148,6 @@ async def test_very_many_hidden_ones_cost_few_queries() -> None:
     room = await Room("tail").open()
     first = await room.say(2, "first")
     for _ in range(260):
-        room.core.do
         await room.say(2)
     page = await room.do(2, ListMessages(dialog_id=room.id, limit=100))
     for _ in range(3):
