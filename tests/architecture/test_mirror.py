@@ -23,7 +23,7 @@ UNTESTED = {
     "domains/moderation/routes.py": "declarations; tests/contract asks every route",
     "domains/moderation/errors.py": "declarations; edge/test_problems.py maps them",
     "domains/moderation/models.py": "declarations; tests/contract asks with them",
-    "domains/moderation/store.py": "ports; tests/support/moderation.py is their contract",
+    "domains/moderation/store.py": "ports; tests/support/moderation.py is the suite",
     "domains/moderation/rules.py": "settings; app/test_configuration.py reads them",
     "domains/messaging/routes.py": "declarations; tests/contract asks every route",
     "domains/messaging/beside.py": "ports; tests/support has a suite for each",
