@@ -60,6 +60,9 @@ FLUSH_BYTES_MAX: Final = 16 << 20
 _LOADS_MAX: Final = 3
 """Dialogs first, then what they miss; and once more to see that nothing does."""
 _RETRY_AFTER_S: Final = 5
+TURNS_MAX: Final = 4
+"""Of `turn`, between two rounds of the loop: a page of sync is half a millisecond, and
+thousands are asked for at once when everybody comes back."""
 _TOLD_BY_ANSWER: Final = frozenset({DialogRecord, MessageRecord, ReadRecord, OwnRecord})
 """Whose answer has all that the event has, so that who asked need not get it, too."""
 
@@ -98,6 +101,7 @@ class Applier:
         self._pending: deque[tuple[int, Deferred[Any], Entry | None, Any]] = deque()
         self._unreleased: deque[tuple[int, list[Entry]]] = deque()
         self.unflushed: deque[Entry] = deque()
+        self._turns = trio.Semaphore(TURNS_MAX)
         self.applied_position = 0
         self.durable_position = 0
         self.flushed_position = 0
@@ -145,6 +149,10 @@ class Applier:
         deferred: Deferred[Any] = Deferred()
         self._pending.append((position, deferred, None, value))
         return deferred
+
+    async def turn(self) -> None:
+        async with self._turns:
+            await trio.lowlevel.checkpoint()
 
     async def durable(self, position: int) -> None:
         held = self.hold(None, position)

@@ -490,6 +490,11 @@ class CommandLog(Protocol):
         """The value if position is durable, else a Deferred of it."""
         ...
 
+    async def turn(self) -> None:
+        """Wait for one's turn at something long: few have it between two moments in
+        which everybody else gets theirs."""
+        ...
+
     async def durable(self, position: int) -> None:
         """Return once position is durable."""
         ...

@@ -237,6 +237,7 @@ class Syncing:
             if part.floor < min(last, part.first_fresh - 1)
         ]
         events, edited = await self._store.ranges(ranges, until) if ranges else ([], [])
+        await self._log.turn()
         of_dialog: dict[int, list[EventRow]] = {}
         for row in events:
             of_dialog.setdefault(row.dialog_number, []).append(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ from tchatd.domains.messaging.store import (
     Wants,
 )
 from tchatd.journal import applier as applier_module
-from tchatd.journal.applier import Applier
+from tchatd.journal.applier import TURNS_MAX, Applier
 from tchatd.journal.errors import JournalDamaged, JournalFull, JournalUnusable
 from tchatd.journal.flusher import FlusherSettings
 from tchatd.journal.journal import LocalJournal
@@ -500,3 +501,22 @@ async def test_a_batch_ends_before_it_is_too_large(
     assert sum(reactions) < 20  # those in the batch of their messages are in its rows
     assert max(len(batch.events.seq) for batch in store.batches[5:]) <= 25
     assert all(row.changed for row in store.log[1][6:26])
+
+
+async def test_of_many_with_something_long_few_have_their_turn_at_once() -> None:
+    core = Core()
+    done: list[int] = []
+    seen: list[int] = []
+
+    async def work(number: int) -> None:
+        await core.applier.turn()
+        done.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(work, number)
+        while len(done) < 50:
+            seen.append(len(done))
+            await trio.lowlevel.checkpoint()
+    seen.append(50)
+    assert max(b - a for a, b in pairwise(seen)) <= TURNS_MAX
