@@ -20,8 +20,6 @@ from tchatd.stores.memory.search import MemorySearchIndex
 from tests.support.messaging import Core, group_of, text, with_user
 from tests.support.searching import Searching, feeding
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 class Disk(MemorySearchIndex):
     """Has no room while `is_full`."""
@@ -62,7 +60,9 @@ async def say(searching: Searching, dialog: Any, words: str) -> str:
     return id
 
 
-async def test_at_most_one_commit_in_every_interval(here: Searching) -> None:
+async def test_at_most_one_commit_in_every_interval(
+    here: Searching, autojump_clock: object
+) -> None:
     dialog = await here.core.do(1, with_user(2))
     await here.settled()
     before, began_s = disk_of(here).commits, trio.current_time()
@@ -76,7 +76,9 @@ async def test_at_most_one_commit_in_every_interval(here: Searching) -> None:
     assert len(await here.found(1, "hello", limit=50)) == 50
 
 
-async def test_what_finds_nothing_is_not_committed(here: Searching) -> None:
+async def test_what_finds_nothing_is_not_committed(
+    here: Searching, autojump_clock: object
+) -> None:
     await here.core.do(1, with_user(2))
     await here.settled()
     before = disk_of(here).commits
@@ -85,7 +87,9 @@ async def test_what_finds_nothing_is_not_committed(here: Searching) -> None:
     assert here.indexer.lag == 0
 
 
-async def test_another_process_goes_on_where_one_crashed(here: Searching) -> None:
+async def test_another_process_goes_on_where_one_crashed(
+    here: Searching, autojump_clock: object
+) -> None:
     dialog = await here.core.do(1, with_user(2))
     kept = await say(here, dialog, "hello one")
     edited = await say(here, dialog, "hello two")
@@ -112,7 +116,7 @@ async def test_another_process_goes_on_where_one_crashed(here: Searching) -> Non
 
 
 async def test_records_that_were_not_flushed_are_found_after_the_replay(
-    here: Searching,
+    here: Searching, autojump_clock: object
 ) -> None:
     dialog = await here.core.do(1, with_user(2))
     await here.settled()
@@ -123,7 +127,9 @@ async def test_records_that_were_not_flushed_are_found_after_the_replay(
         assert await again.found(2, "hello") == [message]
 
 
-async def test_a_full_disk_stops_the_index_and_nothing_else(here: Searching) -> None:
+async def test_a_full_disk_stops_the_index_and_nothing_else(
+    here: Searching, autojump_clock: object
+) -> None:
     dialog = await here.core.do(1, with_user(2))
     first = await say(here, dialog, "hello")
     await here.settled()
@@ -145,7 +151,9 @@ async def test_a_full_disk_stops_the_index_and_nothing_else(here: Searching) -> 
     assert found[-2:] == [second, first]
 
 
-async def test_a_store_that_is_away_is_asked_again(here: Searching) -> None:
+async def test_a_store_that_is_away_is_asked_again(
+    here: Searching, autojump_clock: object
+) -> None:
     dialog = await here.core.do(1, with_user(2))
     message = await say(here, dialog, "hello")
     here.indexer._fall_behind()
@@ -162,7 +170,7 @@ async def test_a_store_that_is_away_is_asked_again(here: Searching) -> None:
     assert await here.found(2, "hello") == [message]
 
 
-async def test_too_much_at_once_is_read_from_the_store() -> None:
+async def test_too_much_at_once_is_read_from_the_store(autojump_clock: object) -> None:
     settings = IndexerSettings(waiting_max=10, rows_max=7)
     async with feeding(Searching(Core(), Disk(), settings)) as here:
         dialog = await here.core.do(1, with_user(2))
@@ -173,7 +181,9 @@ async def test_too_much_at_once_is_read_from_the_store() -> None:
         assert await here.found(2, "hello", limit=50) == ids[::-1]
 
 
-async def test_a_rebuild_makes_the_same_index_and_loses_nothing_meanwhile() -> None:
+async def test_a_rebuild_makes_the_same_index_and_loses_nothing_meanwhile(
+    autojump_clock: object,
+) -> None:
     settings = IndexerSettings(rows_max=3)
     async with feeding(Searching(Core(), Disk(), settings)) as here:
         dialog = await here.core.do(1, group_of([2], "Lunch club"))
@@ -197,7 +207,7 @@ async def test_a_rebuild_makes_the_same_index_and_loses_nothing_meanwhile() -> N
 
 
 async def test_the_old_index_answers_while_the_new_one_is_built(
-    here: Searching,
+    here: Searching, autojump_clock: object
 ) -> None:
     dialog = await here.core.do(1, with_user(2))
     message = await say(here, dialog, "hello")
@@ -221,7 +231,7 @@ async def test_the_old_index_answers_while_the_new_one_is_built(
 
 
 async def test_an_index_that_knows_more_than_the_store_is_of_another(
-    here: Searching,
+    here: Searching, autojump_clock: object
 ) -> None:
     dialog = await here.core.do(1, with_user(2))
     await say(here, dialog, "hello")
@@ -234,7 +244,7 @@ async def test_an_index_that_knows_more_than_the_store_is_of_another(
         assert kept.messages == {}
 
 
-async def test_a_name_is_looked_at_again_for_a_while() -> None:
+async def test_a_name_is_looked_at_again_for_a_while(autojump_clock: object) -> None:
     """A change may be in the store later than one with a later time."""
     async with feeding(Searching(Core(), Disk())) as here:
         here.source.persons.append(PersonDoc(2, "Somchai", 100_000))
@@ -253,7 +263,7 @@ async def test_a_name_is_looked_at_again_for_a_while() -> None:
         assert disk_of(here).puts == puts + 1
 
 
-async def test_many_people_are_read_page_by_page() -> None:
+async def test_many_people_are_read_page_by_page(autojump_clock: object) -> None:
     async with feeding(Searching(Core(), Disk())) as here:
         here.source.persons += [
             PersonDoc(number, f"Name {number}", 5 * number)
@@ -267,7 +277,7 @@ async def test_many_people_are_read_page_by_page() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_whatever_happens_the_index_is_as_if_built_from_the_store(
-    seed: int,
+    seed: int, autojump_clock: object
 ) -> None:
     dice = random.Random(seed)
     settings = IndexerSettings(waiting_max=8, rows_max=5, retry_s=0.5)
