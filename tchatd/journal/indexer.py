@@ -45,7 +45,10 @@ from tchatd.kernel.errors import DomainError
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 
-_PUTS_A_TURN: Final = 32
+_REST_SHARE: Final = 2.0
+_WORK_S_MAX: Final = 0.05
+"""Of a rest, whatever the time since the last one."""
+_PUTS_A_TURN: Final = 20
 """Documents made before other tasks get a turn: about half a millisecond."""
 _POSITIONS_A_COMMIT: Final = 100_000
 """Of records that change nothing that is found, before the position alone is kept."""
@@ -137,6 +140,8 @@ class Indexer:
         self._wake.set()
         return True
 
+    _rested_s = 0.0
+
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -213,7 +218,7 @@ class Indexer:
                 for doc, is_new in docs_of(entry):
                     self._put(doc, is_new=is_new)
                 self._fed_position = entry.position
-            await trio.lowlevel.checkpoint()
+            await self._rest()
 
     def _put(self, doc: Doc | int, *, is_new: bool = False) -> None:
         self._puts += 1
@@ -226,7 +231,14 @@ class Indexer:
         for index, doc in enumerate(docs, 1):
             self._put(doc, is_new=is_new)
             if index % _PUTS_A_TURN == 0:
-                await trio.lowlevel.checkpoint()
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Twice as long as it worked since it rested last: the loop is everybody's, and
+        an index that is behind must not slow those who talk."""
+        worked_s = min(time.perf_counter() - self._rested_s, _WORK_S_MAX)
+        await trio.sleep(_REST_SHARE * worked_s)
+        self._rested_s = time.perf_counter()
 
     async def _catch_up(self) -> None:
         rows_max = self._settings.rows_max
