@@ -45,11 +45,11 @@ from tchatd.kernel.errors import DomainError
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 
-_REST_SHARE: Final = 2.0
+_REST_SHARE: Final = 6.0
 _WORK_S_MAX: Final = 0.05
 """Of a rest, whatever the time since the last one."""
-_PUTS_A_TURN: Final = 20
-"""Documents made before other tasks get a turn: about half a millisecond."""
+_PUTS_A_TURN: Final = 10
+"""Documents made before it rests: a third of a millisecond."""
 _POSITIONS_A_COMMIT: Final = 100_000
 """Of records that change nothing that is found, before the position alone is kept."""
 _PEOPLE_PAGE: Final = 1_000
@@ -234,7 +234,7 @@ class Indexer:
                 await self._rest()
 
     async def _rest(self) -> None:
-        """Twice as long as it worked since it rested last: the loop is everybody's, and
+        """Longer than it worked since it rested last: the loop is everybody's, and
         an index that is behind must not slow those who talk."""
         worked_s = min(time.perf_counter() - self._rested_s, _WORK_S_MAX)
         await trio.sleep(_REST_SHARE * worked_s)
