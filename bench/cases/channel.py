@@ -27,6 +27,7 @@ MEMBERS, ONLINE = 200_000, 10_000
 QUICK_MEMBERS, QUICK_ONLINE = 5_000, 500
 ADDED_AT_ONCE = 1_000
 TEXT_BYTES = 256
+REST_S, REST_LOOKS_MAX = 0.5, 60  # some flush intervals each
 SPREAD_MS_AT_MOST, REPLY_P99_MS_AT_MOST = 150.0, 20.0
 EVENT_ROWS = "select count(*) from events"
 
@@ -106,6 +107,17 @@ def event_rows(daemon: MeasuredDaemon) -> int:
         return int(row[0])
 
 
+def rows_at_rest(daemon: MeasuredDaemon) -> int:
+    """When no more are flushed. Raises: Failed, when that does not end."""
+    rows = event_rows(daemon)
+    for _ in range(REST_LOOKS_MAX):
+        time.sleep(REST_S)
+        before, rows = rows, event_rows(daemon)
+        if rows == before:
+            return rows
+    raise Failed("rows are flushed without an end")
+
+
 def measure(
     plan: Plan,
     report: Report,
@@ -132,8 +144,7 @@ def measure(
         drain_s=60,
         seed=plan.seed,
     )
-    time.sleep(1.0)  # the flush of the last ones
-    rows = event_rows(daemon) - before
+    rows = rows_at_rest(daemon) - before
     report.keep(members=members, rows=rows, used=used, **result)
     what = f"{members} members, {online:,} online"
     posts = result["messages"]

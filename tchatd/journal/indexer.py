@@ -46,8 +46,8 @@ from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 
 _REST_SHARE: Final = 6.0
-_WORK_S_MAX: Final = 0.05
-"""Of a rest, whatever the time since the last one."""
+"""Of the time that a turn took, before the next: the loop is everybody's, and an index
+that is behind must not slow those who talk."""
 _PUTS_A_TURN: Final = 10
 """Documents made before it rests: a third of a millisecond."""
 _POSITIONS_A_COMMIT: Final = 100_000
@@ -71,6 +71,11 @@ class IndexerSettings(Struct, frozen=True, kw_only=True):
     people_interval_s: float = 1.0
     rows_max: int = 2_000
     retry_s: float = 5.0
+
+
+async def _rest(began_s: float) -> None:
+    """After a turn that began then and let nobody else run."""
+    await trio.sleep(_REST_SHARE * (time.perf_counter() - began_s))
 
 
 class Indexer:
@@ -139,8 +144,6 @@ class Indexer:
         self._rebuild_wanted = True
         self._wake.set()
         return True
-
-    _rested_s = 0.0
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -213,12 +216,13 @@ class Indexer:
     async def _put_waiting(self) -> None:
         waiting = self._waiting
         while waiting and self._is_live and self._puts < PUTS_MAX:
+            began_s = time.perf_counter()
             for _ in range(min(len(waiting), _PUTS_A_TURN)):
                 entry = waiting.popleft()
                 for doc, is_new in docs_of(entry):
                     self._put(doc, is_new=is_new)
                 self._fed_position = entry.position
-            await self._rest()
+            await _rest(began_s)
 
     def _put(self, doc: Doc | int, *, is_new: bool = False) -> None:
         self._puts += 1
@@ -228,17 +232,11 @@ class Indexer:
             self._index.put(doc, is_new=is_new)
 
     async def _put_all(self, docs: Sequence[Doc | int], *, is_new: bool) -> None:
-        for index, doc in enumerate(docs, 1):
-            self._put(doc, is_new=is_new)
-            if index % _PUTS_A_TURN == 0:
-                await self._rest()
-
-    async def _rest(self) -> None:
-        """Longer than it worked since it rested last: the loop is everybody's, and
-        an index that is behind must not slow those who talk."""
-        worked_s = min(time.perf_counter() - self._rested_s, _WORK_S_MAX)
-        await trio.sleep(_REST_SHARE * worked_s)
-        self._rested_s = time.perf_counter()
+        for first in range(0, len(docs), _PUTS_A_TURN):
+            began_s = time.perf_counter()
+            for doc in docs[first : first + _PUTS_A_TURN]:
+                self._put(doc, is_new=is_new)
+            await _rest(began_s)
 
     async def _catch_up(self) -> None:
         rows_max = self._settings.rows_max

@@ -7,7 +7,7 @@ most are looked at once. What memory has is newer and goes over it; the read is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -201,11 +201,12 @@ class Finding:
 
 def texts_of(content: Any) -> tuple[tuple[str, str], ...]:
     """All that a message says in words, by field: `text`, `caption`, `options/0`, …"""
-    get: Callable[[str], Any]
-    if isinstance(content, Mapping):
-        get = content.get
-    else:
-        get = lambda name: getattr(content, name, None)  # noqa: E731
+
+    def get(name: str) -> Any:
+        if isinstance(content, Mapping):
+            return content.get(name)
+        return getattr(content, name, None)
+
     found = [(name, text) for name in _TEXTS if isinstance(text := get(name), str)]
     options: Iterable[Any] = get("options") or ()
     found += [

@@ -289,7 +289,7 @@ class MessagingState:
         large = [
             dialog
             for dialog in self._dirty_large.values()
-            if user_number in dialog.marked  # type: ignore[operator]  # while dirty
+            if dialog.marked is not None and user_number in dialog.marked
         ]
         return [*self._dirty_of.get(user_number, {}).values(), *large]
 

@@ -76,8 +76,6 @@ class Numbers:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Numbers) and self._sorted == other._sorted
 
-    __hash__ = None  # type: ignore[assignment]  # equal by what is in it
-
 
 class Circle(Struct, frozen=True):
     """What one person decided about others. version: rises with each change of it."""
