@@ -127,8 +127,9 @@ async def _build(
         made_s += time.thread_time() - making_s
         for doc in docs:
             index.put(doc, is_new=True)
-        await index.commit(last, 0)
+        await index.hand_over()
         done = last
+    await index.commit(done, 0)
     await index.publish()
     cpu_s = time.process_time() - began_cpu_s - made_s
     corpus.count = done

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import trio
@@ -35,6 +35,7 @@ from tchatd.domains.messaging.store import (
 from tchatd.domains.search.errors import IndexBroken, IndexStuck
 from tchatd.domains.search.store import (
     PUTS_MAX,
+    Change,
     Doc,
     MessageDoc,
     SearchIndex,
@@ -45,11 +46,15 @@ from tchatd.kernel.errors import DomainError
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 
-_REST_SHARE: Final = 6.0
-"""Of the time that a turn took, before the next: the loop is everybody's, and an index
-that is behind must not slow those who talk."""
-_PUTS_A_TURN: Final = 10
-"""Documents made before it rests: a third of a millisecond."""
+_ENTRIES_A_TURN: Final = 100
+"""Handed over before others run: a few microseconds each."""
+_HAND_OVER_S: Final = 0.05
+"""Between two times that what was flushed is handed over."""
+_REST_SHARE: Final = 4.0
+"""Of the time that a page from the store took, before the next: the loop is
+everybody's, and an index that is behind must not slow those who talk."""
+_BUILD_REST_SHARE: Final = 1.0
+"""The same while all is built, which somebody waits for."""
 _POSITIONS_A_COMMIT: Final = 100_000
 """Of records that change nothing that is found, before the position alone is kept."""
 _PEOPLE_PAGE: Final = 1_000
@@ -69,13 +74,8 @@ class IndexerSettings(Struct, frozen=True, kw_only=True):
     commit_interval_s: float = 0.5
     waiting_max: int = 20_000
     people_interval_s: float = 1.0
-    rows_max: int = 2_000
+    rows_max: int = 500
     retry_s: float = 5.0
-
-
-async def _rest(began_s: float) -> None:
-    """After a turn that began then and let nobody else run."""
-    await trio.sleep(_REST_SHARE * (time.perf_counter() - began_s))
 
 
 class Indexer:
@@ -203,26 +203,24 @@ class Indexer:
         """Until there is something to do, and it is time to."""
         if not self._is_live or self._rebuild_wanted:
             return
-        if len(self._waiting) < PUTS_MAX:
-            due_s = self._committed_s + self._settings.commit_interval_s
-            await trio.sleep_until(due_s)
+        if self._waiting or self._puts:
+            await trio.sleep(_HAND_OVER_S)
+            return
         with trio.move_on_at(self._people_due_s):
-            if not self._waiting and self._is_live and not self._rebuild_wanted:
-                await self._wake.wait()
+            await self._wake.wait()
         self._wake = trio.Event()
 
     # What was flushed, and what was missed.
 
     async def _put_waiting(self) -> None:
         waiting = self._waiting
-        while waiting and self._is_live and self._puts < PUTS_MAX:
-            began_s = time.perf_counter()
-            for _ in range(min(len(waiting), _PUTS_A_TURN)):
+        while waiting and self._is_live:
+            for _ in range(min(len(waiting), _ENTRIES_A_TURN)):
                 entry = waiting.popleft()
                 for doc, is_new in docs_of(entry):
                     self._put(doc, is_new=is_new)
                 self._fed_position = entry.position
-            await _rest(began_s)
+            await self._index.hand_over()
 
     def _put(self, doc: Doc | int, *, is_new: bool = False) -> None:
         self._puts += 1
@@ -231,14 +229,14 @@ class Indexer:
         else:
             self._index.put(doc, is_new=is_new)
 
-    async def _put_all(self, docs: Sequence[Doc | int], *, is_new: bool) -> None:
-        for first in range(0, len(docs), _PUTS_A_TURN):
-            began_s = time.perf_counter()
-            for doc in docs[first : first + _PUTS_A_TURN]:
-                self._put(doc, is_new=is_new)
-            await _rest(began_s)
+    async def _put_all(self, changes: Iterable[Change]) -> None:
+        """PUTS_MAX at most."""
+        for doc, is_new in changes:
+            self._put(doc, is_new=is_new)
+        await self._index.hand_over()
 
     async def _catch_up(self) -> None:
+        """No commit within a range: what is new in the index is put once."""
         rows_max = self._settings.rows_max
         while True:
             flushed = self._flushed_position()
@@ -246,12 +244,12 @@ class Indexer:
                 self._is_live = True  # what is flushed from here on is told
                 return
             until = min(self._fed_position + rows_max, flushed)
-            changes = await self._source.changes(self._fed_position, until)
-            for first in range(0, len(changes), rows_max):
-                if self._puts + rows_max > PUTS_MAX:
-                    await self._commit()  # the position is still the one before
-                await self._put_all(changes[first : first + rows_max], is_new=False)
+            began_s = time.perf_counter()
+            await self._put_all(await self._source.changes(self._fed_position, until))
             self._fed_position = until
+            if self._is_due():
+                await self._commit()
+            await trio.sleep(_REST_SHARE * (time.perf_counter() - began_s))
 
     async def _put_people(self) -> None:
         """Whose name changed. A change may be seen later than others of that time, so
@@ -265,9 +263,7 @@ class Indexer:
         while True:
             rows = await self._source.people(after_ms, after_number, _PEOPLE_PAGE)
             fresh = [row for row in rows if seen.get(row.number) != row.updated_ms]
-            if self._puts + len(fresh) > PUTS_MAX:
-                await self._commit()
-            await self._put_all(fresh, is_new=False)
+            await self._put_all((row, False) for row in fresh)
             for row in fresh:
                 seen[row.number] = row.updated_ms
             if rows:
@@ -289,6 +285,9 @@ class Indexer:
             }
 
     def _is_due(self) -> bool:
+        due_s = self._committed_s + self._settings.commit_interval_s
+        if trio.current_time() < due_s:
+            return False
         moved = self._fed_position - self._index.position
         return self._puts > 0 or moved >= _POSITIONS_A_COMMIT
 
@@ -314,9 +313,10 @@ class Indexer:
         self._people_due_s = 0.0
         await self._put_people()
         await self._build_dialogs()
-        await self._build_messages()
+        await self._build_messages(position)
         self._fed_position = position
-        await self._commit()
+        if self._puts or position:
+            await self._commit()
         await self._index.publish()
         self.is_rebuilding = False
         _log.info(
@@ -329,30 +329,28 @@ class Indexer:
         after = 0
         while True:
             rows = await self._source.dialogs(after, self._settings.rows_max)
-            await self._put_page(rows)
+            await self._put_all((row, True) for row in rows)
             if len(rows) < self._settings.rows_max:
                 return
             after = rows[-1].number
 
-    async def _build_messages(self) -> None:
+    async def _build_messages(self, until: int) -> None:
+        """Those of records up to that position; later ones are caught up with."""
+        rows_max = self._settings.rows_max
         after = (0, 0)
         while True:
-            rows = await self._source.messages(after, self._settings.rows_max)
-            await self._put_page(rows)
+            began_s = time.perf_counter()
+            rows = await self._source.messages(after, until, rows_max)
+            await self._put_all((row, True) for row in rows)
             self.rebuilt_messages += len(rows)
-            if len(rows) < self._settings.rows_max:
+            if len(rows) < rows_max:
                 return
             after = rows[-1].dialog_number, rows[-1].seq
-
-    async def _put_page(self, rows: Sequence[Doc]) -> None:
-        if self._puts + len(rows) > PUTS_MAX:
-            await self._commit()
-        await self._put_all(rows, is_new=True)
+            await trio.sleep(_BUILD_REST_SHARE * (time.perf_counter() - began_s))
 
 
-def docs_of(entry: Entry) -> Iterator[tuple[Doc | int, bool]]:
-    """What of the index a flushed record changes, and whether it is new in it; a number
-    is of a dialog that is gone."""
+def docs_of(entry: Entry) -> Iterator[Change]:
+    """What of the index a flushed record changes."""
     kind, changes = entry.kind, entry.changes
     if kind == MESSAGE_NEW:
         message = entry.event.message

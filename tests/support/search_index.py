@@ -21,6 +21,8 @@ from tchatd.domains.search.text import Clause, parse
 from tchatd.stores.memory.search import MemorySearchIndex
 
 AT_MS = 1_800_000_000_000
+WRITER_BYTES = 15_000_000
+"""The least that tantivy takes."""
 
 
 def doc(

@@ -21,7 +21,9 @@ _MULTIPLIER: Final = 2_654_435_761
 ORDER_MAX: Final = (1 << 64) - 1
 
 
-class MessageDoc(Struct, frozen=True, gc=False):
+class MessageDoc(
+    Struct, frozen=True, gc=False, array_like=True, tag_field="kind", tag=0
+):
     """A message as it is found. text: all that is said in it; empty: it is not found
     (any more)."""
 
@@ -39,7 +41,9 @@ class MessageDoc(Struct, frozen=True, gc=False):
         return first_order(self.at_ms) + spread
 
 
-class DialogDoc(Struct, frozen=True, gc=False):
+class DialogDoc(
+    Struct, frozen=True, gc=False, array_like=True, tag_field="kind", tag=1
+):
     """A dialog as it is found by name. text: name and public name; empty: it is not
     found. is_public: by everybody."""
 
@@ -48,7 +52,9 @@ class DialogDoc(Struct, frozen=True, gc=False):
     is_public: bool
 
 
-class PersonDoc(Struct, frozen=True, gc=False):
+class PersonDoc(
+    Struct, frozen=True, gc=False, array_like=True, tag_field="kind", tag=2
+):
     """name: empty: they are not found (any more)."""
 
     number: int
@@ -65,6 +71,9 @@ def dialog_doc(
 
 
 Doc = MessageDoc | DialogDoc | PersonDoc
+Change = tuple[Doc | int, bool]
+"""What is found from now on, and whether it is new in the index; a number is of a
+dialog that is gone."""
 
 
 def first_order(at_ms: int) -> int:
@@ -123,12 +132,19 @@ class SearchIndex(Protocol):
     def put(self, doc: Doc, *, is_new: bool = False) -> None:
         """This is what is found, from the next commit on. is_new: it is not in it yet.
 
-        At most `PUTS_MAX` between two commits. Raises: IndexStuck.
+        At most `PUTS_MAX` between two `hand_over`. Raises: IndexStuck.
         """
         ...
 
     def drop_dialog(self, number: int) -> None:
         """All of the dialog's messages, and itself. Raises: IndexStuck."""
+        ...
+
+    async def hand_over(self) -> None:
+        """What was put goes to whoever writes it, which may take its time.
+
+        Raises: IndexStuck.
+        """
         ...
 
     async def commit(self, position: int, people_ms: int) -> None:
@@ -159,19 +175,21 @@ class SearchIndex(Protocol):
 
 
 PUTS_MAX: Final = 5_000
-"""Half of what tantivy takes before a put waits for its thread."""
+"""In memory until they are handed over: 1.5 MB of common messages."""
 
 
 class SearchSource(Protocol):
     """Where the index is built from. Everything raises `Unavailable`, too."""
 
-    async def changes(self, after: int, until: int) -> Sequence[Doc | int]:
+    async def changes(self, after: int, until: int) -> Sequence[Change]:
         """What records with after < position <= until made of messages and dialogs, as
-        it is now; a number is of a dialog that is gone."""
+        it is now. New: it was said by one of them."""
         ...
 
-    async def messages(self, after: MessageKey, limit: int) -> list[MessageDoc]:
-        """Those that are there, by key."""
+    async def messages(
+        self, after: MessageKey, until: int, limit: int
+    ) -> list[MessageDoc]:
+        """Those said by records with position <= until, as they are now, by key."""
         ...
 
     async def dialogs(self, after: int, limit: int) -> list[DialogDoc]:

@@ -137,6 +137,11 @@ def units_of(run: str) -> list[str]:
     ]
 
 
+def _units_between_spaces(run: str) -> list[str]:
+    """A mark after a space is a unit of its own: a query of it is, too."""
+    return [unit for part in run.split() for unit in units_of(part)]
+
+
 class Tokens(Struct, frozen=True):
     """What a text is found by. words: folded; in these slips are forgiven. exact: all
     else, which is found as it is: words with marks, pairs of units, and heads (`^`)."""
@@ -163,7 +168,7 @@ def tokens(text: str) -> Tokens:
             if not word.isascii():
                 exact.add(word[:TOKEN_CHARS_MAX])
             continue
-        units = units_of("".join(run.split()))
+        units = _units_between_spaces(run)
         exact.update(map(str.__add__, units, units[1:]))
         exact.add(units[-1])
         exact.update([HEAD + unit[0] for unit in units])
@@ -377,7 +382,7 @@ def _read(text: str) -> tuple[set[str], list[str]]:
     words, runs = set(), []
     for run, word in _TEXT_PIECE.findall(normalized(text)):
         if run:
-            runs.append("".join(units_of("".join(run.split()))))
+            runs.append("".join(_units_between_spaces(run)))
         else:
             words.add(folded(word))
             words.add(word[:TOKEN_CHARS_MAX])

@@ -14,6 +14,7 @@ from tchatd.domains.messaging.store import (
     EventRow,
 )
 from tchatd.domains.search.store import (
+    Change,
     DialogDoc,
     Doc,
     MessageDoc,
@@ -79,7 +80,8 @@ class MemorySearchSource:
         self._store = store
         self.persons: list[PersonDoc] = []
 
-    async def changes(self, after: int, until: int) -> list[Doc | int]:
+    async def changes(self, after: int, until: int) -> list[Change]:
+        new: set[MessageKey] = set()
         docs: dict[MessageKey, Doc] = {}
         dialogs: dict[int, Doc | int] = {}
         for log in self._store.log.values():
@@ -89,6 +91,7 @@ class MemorySearchSource:
                     continue
                 if event.kind == MESSAGE_NEW:
                     docs[number, event.seq] = _doc(event)
+                    new.add((number, event.seq))
                 elif event.kind in (MESSAGE_EDITED, MESSAGE_DELETED):
                     seq = changed_seq(event.body)
                     docs[number, seq] = _doc(log[seq - 1])
@@ -97,15 +100,21 @@ class MemorySearchSource:
                 else:
                     dialogs.setdefault(number, self._dialog(number))
         gone = {number for number in dialogs.values() if isinstance(number, int)}
-        kept = [doc for key, doc in docs.items() if key[0] not in gone]
-        return [*kept, *dialogs.values()]
+        found: list[Change] = [
+            (doc, key in new) for key, doc in docs.items() if key[0] not in gone
+        ]
+        return found + [(dialog, False) for dialog in dialogs.values()]
 
-    async def messages(self, after: MessageKey, limit: int) -> list[MessageDoc]:
+    async def messages(
+        self, after: MessageKey, until: int, limit: int
+    ) -> list[MessageDoc]:
         rows = [
             row
             for number in sorted(self._store.log)
             for row in self._store.log[number]
-            if row.kind == MESSAGE_NEW and (number, row.seq) > after
+            if row.kind == MESSAGE_NEW
+            and (number, row.seq) > after
+            and row.position <= until
         ]
         return [_doc(row) for row in rows[:limit]]
 

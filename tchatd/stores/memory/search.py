@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import trio
+
 from tchatd.domains.search.errors import IndexUnavailable
 from tchatd.domains.search.store import (
     DialogDoc,
@@ -102,6 +104,9 @@ class MemorySearchIndex:
         if self._written is None:
             self._written = self._fed.copy()
         return self._written
+
+    async def hand_over(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def commit(self, position: int, people_ms: int) -> None:
         written = self._writable()

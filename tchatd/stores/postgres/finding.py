@@ -17,8 +17,8 @@ from tchatd.domains.messaging.store import (
     EventRow,
 )
 from tchatd.domains.search.store import (
+    Change,
     DialogDoc,
-    Doc,
     MessageDoc,
     MessageKey,
     PersonDoc,
@@ -95,7 +95,7 @@ class PostgresSearchSource:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def changes(self, after: int, until: int) -> list[Doc | int]:
+    async def changes(self, after: int, until: int) -> list[Change]:
         rows = await self._pool.fetch(
             f"""SELECT {_MESSAGE}, e.kind FROM events e
             WHERE e.position > %s AND e.position <= %s
@@ -116,18 +116,25 @@ class PostgresSearchSource:
                 gone.add(number)
             else:
                 dialogs.add(number)
-        for doc in await self._messages_by(sorted(changed - set(docs))):
-            docs[doc.dialog_number, doc.seq] = doc
+        edited = await self._messages_by(sorted(changed - set(docs)))
         named = await self._dialogs_by(sorted(dialogs - gone)) if dialogs else []
-        kept = (doc for doc in docs.values() if doc.dialog_number not in gone)
-        return [*kept, *named, *sorted(gone)]
+        found: list[Change] = [
+            (doc, True) for doc in docs.values() if doc.dialog_number not in gone
+        ]
+        found += [(doc, False) for doc in edited if doc.dialog_number not in gone]
+        found += [(doc, False) for doc in named]
+        found += [(number, False) for number in sorted(gone)]
+        return found
 
-    async def messages(self, after: MessageKey, limit: int) -> list[MessageDoc]:
+    async def messages(
+        self, after: MessageKey, until: int, limit: int
+    ) -> list[MessageDoc]:
         rows = await self._pool.fetch(
             f"""SELECT {_MESSAGE} FROM events e
             WHERE (e.dialog_number, e.seq) > (%s, %s) AND e.kind = {MESSAGE_NEW}
+                AND e.position <= %s
             ORDER BY e.dialog_number, e.seq LIMIT %s""",
-            (*after, limit),
+            (*after, until, limit),
         )
         return [message_doc(*row) for row in rows]
 

@@ -8,8 +8,8 @@
 leaves the old one. What it does not name is deleted at the next start.
 
 Asking runs in threads, at most `threads_max` at once, and in C: tantivy gives the
-interpreter free meanwhile. Feeding makes documents on Trio's thread, a few microseconds
-each, and commits in a thread.
+interpreter free meanwhile. What is put is written by a process of its own
+(`writer_process.py`), which begins with the first `hand_over`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from tchatd.domains.search.errors import IndexBroken, IndexStuck, IndexUnavailab
 from tchatd.domains.search.store import Doc, FoundMessage, MessageAsk
 from tchatd.domains.search.text import Clause
 from tchatd.observe.logging import get_logger
-from tchatd.stores.search.generation import FORMAT, Generation
+from tchatd.stores.search.fields import FORMAT
+from tchatd.stores.search.generation import Generation
+from tchatd.stores.search.writer_process import Put, WriterProcess
 
 T = TypeVar("T")
 _CURRENT: Final = "current"
@@ -37,7 +39,7 @@ _log = get_logger("search")
 
 
 class IndexSettings(Struct, frozen=True, kw_only=True):
-    """writer_bytes: see Generation. threads_max: searches at once; waiting_max: those
+    """writer_bytes: see Writer. threads_max: searches at once; waiting_max: those
     that may wait for one of them, the next one is refused."""
 
     writer_bytes: int = 64_000_000
@@ -63,8 +65,10 @@ class TantivySearchIndex:
         self._settings = settings
         self._asked: Generation | None = None
         self._next: Generation | None = None
+        self._writer: WriterProcess | None = None
+        self._puts: list[Put] = []
         self._reading = trio.CapacityLimiter(settings.threads_max)
-        self._writing = trio.CapacityLimiter(1)
+        self._filing = trio.CapacityLimiter(1)
 
     @property
     def _fed(self) -> Generation:
@@ -101,10 +105,9 @@ class TantivySearchIndex:
 
     async def open(self) -> bool:
         self._next = None
-        if self._asked is not None:
-            await self._write(self._asked.close)
+        await self._end_writer()
         try:
-            self._asked = await self._write(self._open)
+            self._asked = await self._file(self._open)
         except IndexBroken as error:
             _log.error("the search index cannot be read", why=str(error))
             self._asked = None
@@ -118,10 +121,7 @@ class TantivySearchIndex:
         self._sweep(None if current is None else current.generation)
         if current is None:
             return None
-        folder = self.folder / str(current.generation)
-        return Generation(
-            folder, writer_bytes=self._settings.writer_bytes, is_new=False
-        )
+        return Generation(self.folder / str(current.generation))
 
     def _current(self) -> _Current | None:
         try:
@@ -144,9 +144,8 @@ class TantivySearchIndex:
                 shutil.rmtree(path, ignore_errors=True)
 
     async def renew(self) -> None:
-        if self._next is not None:
-            await self._write(self._next.close)
-        self._next = await self._write(self._renew)
+        await self._end_writer()
+        self._next = await self._file(self._renew)
 
     def _renew(self) -> Generation:
         try:
@@ -155,25 +154,53 @@ class TantivySearchIndex:
         except OSError as error:
             raise IndexStuck(str(error)) from error
         folder = self.folder / str(max(numbers, default=0) + 1)
-        return Generation(folder, writer_bytes=self._settings.writer_bytes, is_new=True)
+        return Generation(folder, is_new=True)
 
     def put(self, doc: Doc, *, is_new: bool = False) -> None:
-        self._fed.put(doc, is_new=is_new)
+        self._put(doc, is_new)
 
     def drop_dialog(self, number: int) -> None:
-        self._fed.drop_dialog(number)
+        self._put(number, False)
+
+    def _put(self, doc: Doc | int, is_new: bool) -> None:
+        if self._next is None and self._asked is None:
+            raise IndexStuck("it was found damaged")
+        self._puts.append((is_new, doc))
+
+    async def hand_over(self) -> None:
+        if not self._puts:
+            await trio.lowlevel.checkpoint()
+            return
+        puts, self._puts = self._puts, []
+        writer = await self._open_writer()
+        await writer.put(puts)
 
     async def commit(self, position: int, people_ms: int) -> None:
-        await self._write(partial(self._fed.commit, position, people_ms))
+        await self.hand_over()
+        fed = self._fed
+        writer = await self._open_writer()
+        await writer.commit(position, people_ms)
+        await self._file(fed.refresh)
+
+    async def _open_writer(self) -> WriterProcess:
+        if self._writer is None:
+            self._writer = await WriterProcess.start(
+                self._fed.folder, self._settings.writer_bytes
+            )
+        return self._writer
+
+    async def _end_writer(self) -> None:
+        self._puts.clear()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.close()
 
     async def publish(self) -> None:
         built = self._next
         assert built is not None, "renew"
-        await self._write(partial(self._name_current, int(built.folder.name)))
-        old, self._asked, self._next = self._asked, built, None
-        if old is not None:
-            await self._write(old.close)
-        await self._write(partial(self._sweep, int(built.folder.name)))
+        await self._file(partial(self._name_current, int(built.folder.name)))
+        self._asked, self._next = built, None
+        await self._file(partial(self._sweep, int(built.folder.name)))
 
     def _name_current(self, generation: int) -> None:
         text = msgspec.json.encode(_Current(FORMAT, generation))
@@ -193,13 +220,11 @@ class TantivySearchIndex:
             raise IndexStuck(str(error)) from error
 
     async def close(self) -> None:
-        for generation in (self._asked, self._next):
-            if generation is not None:
-                await self._write(generation.close)
         self._asked = self._next = None
+        await self._end_writer()
 
-    async def _write(self, run: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(run, limiter=self._writing)
+    async def _file(self, run: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(run, limiter=self._filing)
 
     # Asking.
 

@@ -12,7 +12,7 @@ import trio
 
 from tchatd.domains.messaging.message_commands import DeleteMessage, EditMessage
 from tchatd.domains.search.errors import IndexStuck
-from tchatd.domains.search.store import Doc, PersonDoc
+from tchatd.domains.search.store import Change, Doc, MessageDoc, PersonDoc
 from tchatd.journal.indexer import PEOPLE_OVERLAP_MS, IndexerSettings
 from tchatd.kernel.errors import Unavailable
 from tchatd.stores.memory.finding import MemorySearchSource
@@ -33,7 +33,15 @@ class Disk(MemorySearchIndex):
         if self.is_full:
             raise IndexStuck("no space")
         self.puts += 1
+        if is_new and type(doc) is MessageDoc:  # or it would be found twice
+            key = doc.dialog_number, doc.seq
+            assert key not in self._writable().messages
         super().put(doc, is_new=is_new)
+
+    async def hand_over(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.is_full:
+            raise IndexStuck("no space")
 
     async def commit(self, position: int, people_ms: int) -> None:
         await trio.lowlevel.checkpoint()
@@ -159,7 +167,7 @@ async def test_a_store_that_is_away_is_asked_again(
     here.indexer._fall_behind()
     asked = here.source.changes
 
-    async def away(after: int, until: int) -> list[Doc | int]:
+    async def away(after: int, until: int) -> list[Change]:
         raise Unavailable
 
     here.source.changes = away  # type: ignore[method-assign]
@@ -215,9 +223,9 @@ async def test_the_old_index_answers_while_the_new_one_is_built(
     go_on = trio.Event()
     read = here.source.messages
 
-    async def slow(after: tuple[int, int], limit: int) -> Any:
+    async def slow(after: tuple[int, int], until: int, limit: int) -> Any:
         await go_on.wait()
-        return await read(after, limit)
+        return await read(after, until, limit)
 
     here.source.messages = slow  # type: ignore[method-assign]
     here.indexer.rebuild()
@@ -319,7 +327,7 @@ async def test_whatever_happens_the_index_is_as_if_built_from_the_store(
         source = MemorySearchSource(searching.core.store)  # type: ignore[arg-type]
         built = {
             (doc.dialog_number, doc.seq): doc
-            for doc in await source.messages((0, 0), 10_000)
+            for doc in await source.messages((0, 0), 10**9, 10_000)
             if doc.text
         }
         kept = disk.committed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tchatd.domains.search.text import (
@@ -256,6 +256,8 @@ def _begins(text: str, at: int) -> bool:
 
 
 @given(st.text(max_size=60))
+@example("ก ั")  # a mark after a space
+@example("x ัก")
 def test_any_text_has_tokens_and_is_found_by_itself(text: str) -> None:
     said = tokens(text)
     assert all(token and " " not in token for token in said.words | said.exact)

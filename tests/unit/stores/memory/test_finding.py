@@ -12,15 +12,19 @@ async def test_everything_that_was_said_is_read_once_page_by_page() -> None:
     source = MemorySearchSource(store)
     read: list[MessageDoc] = []
     after = (0, 0)
-    while rows := await source.messages(after, 7):
+    while rows := await source.messages(after, 10**9, 7):
         read += rows
         after = rows[-1].dialog_number, rows[-1].seq
-    assert read == await source.messages((0, 0), 1_000)
+    assert read == await source.messages((0, 0), 10**9, 1_000)
+    half = await source.messages((0, 0), await store.position() // 2, 1_000)
+    assert 0 < len(half) < len(read)
+    assert all(doc in read for doc in half)
     assert all(doc.text for doc in read)
     changes = await source.changes(0, await store.position())
-    messages = [doc for doc in changes if isinstance(doc, MessageDoc)]
+    messages = [doc for doc, _ in changes if isinstance(doc, MessageDoc)]
+    assert all(new for doc, new in changes if isinstance(doc, MessageDoc))
     assert sorted(messages, key=lambda d: (d.dialog_number, d.seq)) == read
-    named = [doc for doc in changes if isinstance(doc, DialogDoc)]
+    named = [doc for doc, _ in changes if isinstance(doc, DialogDoc)]
     assert sorted(named, key=lambda d: d.number) == await source.dialogs(0, 100)
 
 

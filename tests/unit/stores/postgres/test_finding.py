@@ -85,8 +85,10 @@ async def test_what_the_index_is_made_of(both: RecordingStore, pool: Pool) -> No
             assert sorted_rows(found) == sorted_rows(want)
     for after_message in ((0, 0), (1, 3), (2, 0), (99, 0)):
         for limit in (1, 4, 100):
-            rows: list[MessageDoc] = await real.messages(after_message, limit)
-            assert rows == await memory.messages(after_message, limit)
+            for until in (0, end // 2, end):
+                rows = await real.messages(after_message, until, limit)
+                want_rows = await memory.messages(after_message, until, limit)
+                assert rows == want_rows
     for after in (0, 1, 2):
         dialogs: list[DialogDoc] = await real.dialogs(after, 2)
         assert dialogs == await memory.dialogs(after, 2)
@@ -99,10 +101,10 @@ async def test_a_dropped_dialog_is_a_number(both: RecordingStore, pool: Pool) ->
     )
     await pool.execute("UPDATE dialogs SET is_dropped = true")
     changes = await PostgresSearchSource(pool).changes(0, 1_000)
-    assert number in changes
-    docs = [doc for doc in changes if isinstance(doc, MessageDoc)]
+    assert (number, False) in changes
+    docs = [doc for doc, _ in changes if isinstance(doc, MessageDoc)]
     assert {doc.dialog_number for doc in docs} == set(both.dialogs) - {number}
-    named = [doc for doc in changes if isinstance(doc, DialogDoc)]
+    named = [doc for doc, _ in changes if isinstance(doc, DialogDoc)]
     assert [doc.text for doc in named] == ["", ""]
     assert await PostgresFindingStore(pool).memberships(2) == []
 
@@ -161,7 +163,8 @@ async def test_every_read_goes_by_an_index(pool: Pool) -> None:
     assert "events_position" in by_position
     by_key = await plan(
         "SELECT body FROM events e WHERE (e.dialog_number, e.seq) > (700, 5)"
-        " AND e.kind = 2 ORDER BY e.dialog_number, e.seq LIMIT 2000"
+        " AND e.kind = 2 AND e.position <= 150000"
+        " ORDER BY e.dialog_number, e.seq LIMIT 2000"
     )
     assert "events_pkey" in by_key
     assert "Sort" not in by_key

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tchatd.domains.search.errors import IndexStuck, IndexUnavailable
-from tchatd.stores.search.generation import FORMAT
+from tchatd.stores.search.fields import FORMAT
 from tchatd.stores.search.index import IndexSettings, TantivySearchIndex
 from tests.support.search_index import SearchIndexContract, ask, doc, filled, seqs
 
