@@ -133,8 +133,8 @@ class Indexer:
             return
         if len(self._waiting) + len(entries) > self._settings.waiting_max:
             self._fall_behind()
-        else:
-            self._waiting.extend(entries)
+            return
+        self._waiting.extend(entries)
         self._wake.set()
 
     def rebuild(self) -> bool:
@@ -173,6 +173,7 @@ class Indexer:
     def _fall_behind(self) -> None:
         self._is_live = False
         self._waiting.clear()
+        self._wake.set()
 
     async def _feed(self) -> None:
         self._puts = 0

@@ -159,23 +159,23 @@ async def test_a_full_disk_stops_the_index_and_nothing_else(
     assert found[-2:] == [second, first]
 
 
-async def test_a_store_that_is_away_is_asked_again(
-    here: Searching, autojump_clock: object
-) -> None:
-    dialog = await here.core.do(1, with_user(2))
-    message = await say(here, dialog, "hello")
-    here.indexer._fall_behind()
-    asked = here.source.changes
+async def test_a_store_that_is_away_is_asked_again(autojump_clock: object) -> None:
+    settings = IndexerSettings(waiting_max=0)
+    async with feeding(Searching(Core(), Disk(), settings)) as here:
+        dialog = await here.core.do(1, with_user(2))
+        message = await say(here, dialog, "hello")
+        asked = here.source.changes
 
-    async def away(after: int, until: int) -> list[Change]:
-        raise Unavailable
+        async def away(after: int, until: int) -> list[Change]:
+            raise Unavailable
 
-    here.source.changes = away  # type: ignore[method-assign]
-    await here.settled()
-    assert here.indexer.is_failing
-    here.source.changes = asked  # type: ignore[method-assign]
-    await trio.sleep(6)
-    assert await here.found(2, "hello") == [message]
+        here.source.changes = away  # type: ignore[method-assign]
+        await here.settled()
+        assert here.indexer.is_failing
+        here.source.changes = asked  # type: ignore[method-assign]
+        await trio.sleep(6)
+        assert not here.indexer.is_failing
+        assert await here.found(2, "hello") == [message]
 
 
 async def test_too_much_at_once_is_read_from_the_store(autojump_clock: object) -> None:
