@@ -1,49 +1,137 @@
-"""Owns stored events as they are told, made once for all who ask for the same.
+"""Owns stored events as they are told, read and made once for all who ask for the same.
 
 After a restart the members of a dialog come back together, and each has missed the same
-events: made anew for each they would be most of what catching up costs. An event is
-taken from here only for a row that is equal to the one it was made of.
+events: read and made anew for each they would be most of what catching up costs.
+
+What is kept of a dialog is as some query found it. What is later than that is in
+memory, as long as a query that is as old is under way (`CommandLog.pinned`), and
+whoever tells an event lays it over the stored one. When memory lets go of it, `forget`
+is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
+from msgspec import Struct
+
 from tchatd.domains.messaging.events import Event
-from tchatd.domains.messaging.message_state import MessageState
+from tchatd.domains.messaging.message_state import MessageState, state_of_row
 from tchatd.domains.messaging.rows import event_of
-from tchatd.domains.messaging.store import MESSAGE_EDITED, EventRow
+from tchatd.domains.messaging.store import EventRow
 
 EVENTS_MAX: Final = 20_000
 """A kilobyte or two each. They are dropped all at once: a crowd soon asks for its own
-again, and a use costs no more than looking it up."""
+again."""
+_EVENT_BYTES: Final = 256
+"""Of what an event has beside its body, in a page."""
+
+
+class Stretch(Struct, frozen=True):
+    """Events of one dialog by seq; and before each, and after the last, the bytes of
+    all that are before it."""
+
+    seqs: Sequence[int]
+    events: Sequence[Event]
+    bytes_before: Sequence[int]
+
+    def cut(self, floor: int, last: int) -> Stretch:
+        """floor < seq <= last."""
+        start, end = bisect_right(self.seqs, floor), bisect_right(self.seqs, last)
+        if not start and end == len(self.seqs):
+            return self
+        return Stretch(
+            self.seqs[start:end],
+            self.events[start:end],
+            self.bytes_before[start : end + 1],
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return self.bytes_before[-1] - self.bytes_before[0]
+
+    def __iter__(self) -> Iterator[tuple[int, Event, int]]:
+        """Seq, event and size."""
+        sizes = (after - before for before, after in pairwise(self.bytes_before))
+        return zip(self.seqs, self.events, sizes, strict=True)
+
+
+NOTHING: Final = Stretch((), (), (0,))
+
+
+class Kept(Struct, frozen=True):
+    """rows: all with floor < seq <= last, by seq. edited: see `event_of`. is_fixed:
+    nothing in it depends on the time. made: as told while these are the pins."""
+
+    floor: int
+    last: int
+    rows: Sequence[EventRow]
+    edited: Mapping[int, MessageState]
+    is_fixed: bool
+    made: dict[tuple[str, ...], Stretch]
+
+    def told(self, dialog_id: str, pins: tuple[str, ...], now_ms: int) -> Stretch:
+        """As it is told. now_ms: see `as_of`."""
+        made = self.made.get(pins)
+        if made is None:
+            made = self._make(dialog_id, pins, now_ms)
+            if self.is_fixed:
+                self.made.clear()
+                self.made[pins] = made
+        return made
+
+    def _make(self, dialog_id: str, pins: tuple[str, ...], now_ms: int) -> Stretch:
+        rows = self.rows
+        sizes = (_EVENT_BYTES + len(row.body) + len(row.changed or b"") for row in rows)
+        return Stretch(
+            [row.seq for row in rows],
+            [event_of(row, dialog_id, pins, self.edited, now_ms) for row in rows],
+            list(accumulate(sizes, initial=0)),
+        )
 
 
 class SharedEvents:
+    """What is kept, by number of the dialog: one stretch of its events."""
+
     def __init__(self, events_max: int = EVENTS_MAX) -> None:
         self._events_max = events_max
-        self._made: dict[tuple[int, int], tuple[EventRow, tuple[str, ...], Event]] = {}
+        self._kept: dict[int, Kept] = {}
+        self._count = 0
 
-    def of(
+    def keep(
         self,
-        row: EventRow,
-        dialog_id: str,
-        pins: tuple[str, ...],
-        edited: Mapping[int, MessageState],
-        now_ms: int,
-    ) -> Event:
-        """As `event_of`. What depends on more than its row is made each time."""
-        if row.kind == MESSAGE_EDITED or row.expires_ms:
-            return event_of(row, dialog_id, pins, edited, now_ms)
-        key = row.dialog_number, row.seq
-        known = self._made.get(key)
-        if known is not None and known[1] == pins:
-            made_of = known[0]
-            if made_of is row or made_of == row:
-                return known[2]
-        event = event_of(row, dialog_id, pins)
-        if len(self._made) >= self._events_max:
-            self._made.clear()
-        self._made[key] = row, pins, event
-        return event
+        number: int,
+        floor: int,
+        last: int,
+        rows: Sequence[EventRow],
+        edited: Sequence[EventRow],
+    ) -> Kept:
+        """rows: all of the dialog with floor < seq <= last, by seq. edited: the
+        messages that edits among them are about."""
+        self.forget([number])
+        if self._count + len(rows) > self._events_max:
+            self._kept.clear()
+            self._count = 0
+        is_fixed = not any(row.expires_ms for row in (*rows, *edited))
+        states = {row.seq: state_of_row(row) for row in edited}
+        kept = self._kept[number] = Kept(floor, last, rows, states, is_fixed, {})
+        self._count += len(rows)
+        return kept
+
+    def find(self, number: int, floor: int, last: int) -> Kept | None:
+        """All with floor < seq <= last, and perhaps more."""
+        kept = self._kept.get(number)
+        if kept is None or floor < kept.floor or kept.last < last:
+            return None
+        return kept
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """What is kept of these dialogs may not be all any more."""
+        for number in numbers:
+            kept = self._kept.pop(number, None)
+            if kept is not None:
+                self._count -= len(kept.rows)

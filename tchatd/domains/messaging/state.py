@@ -96,6 +96,7 @@ class MessagingState:
     """Every loaded dialog, the least recently used first.
 
     is_kept: whether somebody who waits is about to look at it, so that it must stay.
+    on_stored: told the numbers of dialogs of which the store knows what it did not.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class MessagingState:
         self._dirty_large: dict[int, DialogState] = {}
         self._flushed_position = 0
         self.is_kept: Callable[[DialogState], bool] = lambda _: False
+        self.on_stored: Callable[[Iterable[int]], object] = lambda _: None
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -281,6 +283,7 @@ class MessagingState:
             if not dialog.unflushed:
                 self._mark_clean(dialog)
             dialog.trim(self._limits.tail_max, position)
+        self.on_stored(touched)
         self.evict()
 
     def dirty_of(self, user_number: int) -> list[DialogState]:

@@ -31,7 +31,8 @@ only. Version 1 lacked `told` and did not know of leaving; a pass begins anew wi
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Final
 
 import msgspec
@@ -43,7 +44,6 @@ from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.events import Event, OwnState, SyncPage
 from tchatd.domains.messaging.identifiers import uuid_text
 from tchatd.domains.messaging.member import Member, hidden_of
-from tchatd.domains.messaging.message_state import MessageState, state_of_row
 from tchatd.domains.messaging.models import (
     DIALOGS_PAGE_MAX,
     EVENTS_PAGE_MAX,
@@ -52,7 +52,7 @@ from tchatd.domains.messaging.models import (
 )
 from tchatd.domains.messaging.own_view import own_state, without_hidden
 from tchatd.domains.messaging.reading import Reading
-from tchatd.domains.messaging.shared_events import SharedEvents
+from tchatd.domains.messaging.shared_events import NOTHING, Kept, SharedEvents
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     ChangedDialog,
@@ -114,11 +114,10 @@ class _Part(Struct):
     is_whole: bool = False
     is_left: bool = False
 
-    @property
-    def first_fresh(self) -> int:
-        """From this seq on events are in `fresh`, below it in the store."""
+    def stored_last(self, last: int) -> int:
+        """Up to this seq events are in the store, from there to `last` in `fresh`."""
         entries = self.fresh.entries if self.fresh else ()
-        return entries[0].seq if entries else self.last + 1
+        return min(last, entries[0].seq - 1) if entries else last
 
 
 class _Page(Struct):
@@ -151,6 +150,7 @@ class Syncing:
         self._store = store
         self._reading = reading
         self._shared = SharedEvents()
+        state.on_stored = self._shared.forget
 
     async def sync(self, context: Context, command: Sync) -> SyncPage:
         user = context.user.user_number
@@ -231,33 +231,32 @@ class Syncing:
         self, user: int, page: _Page, taken: list[tuple[_Part, int]], until: int
     ) -> None:
         """Put the parts, each up to a seq, into the page, as far as they fit."""
-        ranges = [
-            (part.number, part.floor, min(last, part.first_fresh - 1))
-            for part, last in taken
-            if part.floor < min(last, part.first_fresh - 1)
-        ]
-        events, edited = await self._store.ranges(ranges, until) if ranges else ([], [])
+        stored = await self._stored(taken, until)
         await self._log.turn()
-        of_dialog: dict[int, list[EventRow]] = {}
-        for row in events:
-            of_dialog.setdefault(row.dialog_number, []).append(row)
-        states: dict[int, dict[int, MessageState]] = {}
-        for row in edited:
-            states.setdefault(row.dialog_number, {})[row.seq] = state_of_row(row)
         size = 0
         for part, last in taken:
             dialog = self._state.find_number(part.number)
             if dialog is None and part.fresh is not None:
                 dialog = part.fresh.dialog
-            rows = of_dialog.get(part.number, [])
+            kept = stored.get(part.number)
+            told = NOTHING
+            if kept is not None:
+                pins = _pins_of(part, dialog)
+                told = kept.told(part.id, pins, self._state.now_ms())
+                told = told.cut(part.floor, part.stored_last(last))
+            is_changed = dialog is not None and bool(dialog.messages)
             hidden = hidden_of(part.member.extra)
-            told = self._events(part, last, rows, states, dialog)
-            for seq, event, event_size in told:
+            is_plain = not is_changed and hidden is None
+            if is_plain and size + told.size <= SYNC_BYTES_MAX:
+                page.events += told.events
+                size += told.size
+                told = NOTHING
+            for seq, event, event_size in chain(told, _fresh_events(part, last)):
                 size += event_size
                 if size > SYNC_BYTES_MAX and page.events:
                     page.number, page.seq = part.number, seq - 1
                     return
-                if dialog is not None and dialog.messages:
+                if dialog is not None and is_changed:
                     page.shown = max(page.shown, dialog.changed_position)
                     event = dialog.shown_event(event)
                 if hidden is not None:
@@ -266,27 +265,31 @@ class Syncing:
             if last == part.last:
                 _end(user, page, part, dialog)
 
-    def _events(
-        self,
-        part: _Part,
-        last: int,
-        rows: list[EventRow],
-        states: Mapping[int, Mapping[int, MessageState]],
-        dialog: DialogState | None,
-    ) -> Iterable[tuple[int, Event, int]]:
-        """Seq, event and about its size in bytes, of the part's events up to `last`."""
-        pins: tuple[str, ...] = ()
-        if dialog is not None:
-            pins = dialog.pins
-        elif part.row is not None:
-            pins = part.row.pins
-        edited, now_ms = states.get(part.number, {}), self._state.now_ms()
-        for row in rows:
-            size = 256 + len(row.body) + len(row.changed or b"")
-            yield row.seq, self._shared.of(row, part.id, pins, edited, now_ms), size
-        for entry in part.fresh.entries if part.fresh else ():
-            if part.floor < entry.seq <= last:
-                yield entry.seq, entry.event, _size_of(entry)
+    async def _stored(
+        self, taken: list[tuple[_Part, int]], until: int
+    ) -> dict[int, Kept]:
+        """What of the parts is in the store, by number of the dialog."""
+        found: dict[int, Kept] = {}
+        ranges = []
+        for part, last in taken:
+            end = part.stored_last(last)
+            if part.floor >= end:
+                continue
+            kept = self._shared.find(part.number, part.floor, end)
+            if kept is None:
+                ranges.append((part.number, part.floor, end))
+            else:
+                found[part.number] = kept
+        if not ranges:
+            return found
+        rows, edited = await self._store.ranges(ranges, until)
+        rows_of = _by_dialog(rows)
+        about = _by_dialog(edited)
+        for number, floor, end in ranges:
+            found[number] = self._shared.keep(
+                number, floor, end, rows_of.get(number, ()), about.get(number, ())
+            )
+        return found
 
     async def _whole(self, user: int, page: _Page) -> list[Dialog]:
         """The snapshots of the page, of who is in the dialog still."""
@@ -324,6 +327,26 @@ class Syncing:
             changed_after=after,
         )
         return page.dialogs
+
+
+def _by_dialog(rows: Iterable[EventRow]) -> dict[int, list[EventRow]]:
+    found: dict[int, list[EventRow]] = {}
+    for row in rows:
+        found.setdefault(row.dialog_number, []).append(row)
+    return found
+
+
+def _pins_of(part: _Part, dialog: DialogState | None) -> tuple[str, ...]:
+    if dialog is not None:
+        return dialog.pins
+    return part.row.pins if part.row is not None else ()
+
+
+def _fresh_events(part: _Part, last: int) -> Iterator[tuple[int, Event, int]]:
+    """Seq, event and about its size in bytes, of what memory has of the pass."""
+    for entry in part.fresh.entries if part.fresh else ():
+        if part.floor < entry.seq <= last:
+            yield entry.seq, entry.event, _size_of(entry)
 
 
 def _plan(
