@@ -4,7 +4,8 @@ Theory of operation
     While a query is under way, whoever comes joins the next one. There is no task and
     no timer: the first to come leads, runs the query in its own task, and when it is
     done the next of those who wait leads. A lone caller asks at once; a thousand who
-    come together wait for two queries.
+    come together wait for two queries. Nobody is woken but who has an answer, and who
+    leads next.
 
     A leader that is cancelled gives its keys back: those who still wait take over.
 """
@@ -12,6 +13,7 @@ Theory of operation
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 import trio
@@ -21,6 +23,16 @@ from tchatd.kernel.errors import DomainError, Unavailable
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class _Answer(Generic[V]):
+    """waiting: tasks that are to be woken when it is there, or to lead."""
+
+    __slots__ = ("value", "waiting")
+
+    def __init__(self) -> None:
+        self.value: Deferred[V | None] = Deferred()
+        self.waiting = trio.lowlevel.ParkingLot()
 
 
 class Coalescer(Generic[K, V]):
@@ -39,9 +51,8 @@ class Coalescer(Generic[K, V]):
         assert 1 <= batch_max <= waiting_max
         self._fetch = fetch
         self._batch_max, self._waiting_max = batch_max, waiting_max
-        self._waiting: dict[K, Deferred[V | None]] = {}
-        self._asked: dict[K, Deferred[V | None]] = {}
-        self._turn = trio.lowlevel.ParkingLot()
+        self._waiting: dict[K, _Answer[V]] = {}
+        self._asked: dict[K, _Answer[V]] = {}
 
     async def get(self, keys: Sequence[K]) -> dict[K, V]:
         """What there is of `keys`.
@@ -51,36 +62,48 @@ class Coalescer(Generic[K, V]):
         """
         answers = [(key, self._answer(key)) for key in dict.fromkeys(keys)]
         for _, answer in answers:
-            while not answer.done:
+            while not answer.value.done:
                 if self._asked:
-                    await self._turn.park()
+                    await answer.waiting.park()
                 else:
                     await self._lead()
-        found = [(key, answer.result()) for key, answer in answers]
+        found = [(key, answer.value.result()) for key, answer in answers]
         return {key: value for key, value in found if value is not None}
 
-    def _answer(self, key: K) -> Deferred[V | None]:
+    def _answer(self, key: K) -> _Answer[V]:
         """The answer that someone waits for already, or one of the next query."""
         answer = self._asked.get(key) or self._waiting.get(key)
         if answer is None:
             if len(self._waiting) >= self._waiting_max:
                 raise Unavailable("Too many wait for the store")
-            answer = self._waiting[key] = Deferred()
+            answer = self._waiting[key] = _Answer()
         return answer
 
     async def _lead(self) -> None:
         """Run one query for the longest waiting keys; then it is another's turn."""
-        keys = list(self._waiting)[: self._batch_max]
-        self._asked = {key: self._waiting.pop(key) for key in keys}
+        keys = list(islice(self._waiting, self._batch_max))
+        asked = self._asked = {key: self._waiting.pop(key) for key in keys}
         try:
             found = await self._fetch(keys)
-            for key, answer in self._asked.items():
-                answer.resolve(found.get(key))
+            for key, answer in asked.items():
+                answer.value.resolve(found.get(key))
         except DomainError as error:
-            for answer in self._asked.values():
-                answer.fail(error)
+            for answer in asked.values():
+                answer.value.fail(error)
         finally:
-            undone = {k: answer for k, answer in self._asked.items() if not answer.done}
+            undone = {k: answer for k, answer in asked.items() if not answer.value.done}
             self._asked = {}
-            self._waiting = undone | self._waiting
-            self._turn.unpark_all()
+            if undone:
+                self._waiting = undone | self._waiting
+            for answer in asked.values():
+                if answer.value.done:
+                    answer.waiting.unpark_all()
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Wake one who leads. Whoever waits is parked at an answer that is not there,
+        so one of those has a task, if any task waits."""
+        for answer in self._waiting.values():
+            if answer.waiting:
+                answer.waiting.unpark()
+                return

@@ -192,6 +192,7 @@ class Syncing:
                 limit=limit + 1,
                 count_max=CHANGED_DIALOGS_MAX + 1,
             )
+            await self._log.turn()
             if cursor.until == 0 and count > CHANGED_DIALOGS_MAX:
                 return await self._begin(user)
             parts, page.number = _plan(user, cursor, until, limit, rows, fresh)
@@ -232,7 +233,6 @@ class Syncing:
     ) -> None:
         """Put the parts, each up to a seq, into the page, as far as they fit."""
         stored = await self._stored(taken, until)
-        await self._log.turn()
         size = 0
         for part, last in taken:
             dialog = self._state.find_number(part.number)
@@ -283,6 +283,7 @@ class Syncing:
         if not ranges:
             return found
         rows, edited = await self._store.ranges(ranges, until)
+        await self._log.turn()
         rows_of = _by_dialog(rows)
         about = _by_dialog(edited)
         for number, floor, end in ranges:

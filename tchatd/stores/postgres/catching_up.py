@@ -25,7 +25,7 @@ from tchatd.stores.coalescing import Coalescer
 from tchatd.stores.postgres.columns import EVENT, MEMBER
 from tchatd.stores.postgres.pool import Pool
 
-_USERS_MAX: Final = 500
+_USERS_MAX: Final = 100
 """In one query."""
 _RANGES_MAX: Final = 50
 """In one query; a range is at most a page of sync."""

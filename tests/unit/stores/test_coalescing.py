@@ -186,3 +186,25 @@ async def test_whoever_is_not_cancelled_gets_an_answer(
             for _ in range(60):
                 nursery.start_soon(ask)
     assert answered == asked
+
+
+class Steps(trio.abc.Instrument):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_who_waits_is_woken_for_the_answer_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    squares, steps = Squares(), Steps()
+    coalescer = Coalescer(squares.fetch, batch_max=10)
+    trio.lowlevel.add_instrument(steps)
+    async with trio.open_nursery() as nursery:
+        for key in range(1_000):
+            nursery.start_soon(coalescer.get, [key])
+    trio.lowlevel.remove_instrument(steps)
+    assert len(squares.queries) == 101  # the first one is alone
+    assert steps.count < 4_000
