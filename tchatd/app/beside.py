@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
-from tchatd.app.jobs import Alarm
+from tchatd.app.jobs import Alarm, report
 from tchatd.app.settings import Messaging
 from tchatd.domains.messaging import beside_routes
 from tchatd.domains.messaging.access import DialogAccess
@@ -121,6 +122,9 @@ class Beside:
         self.replies.wake = replying.wake
         following = Alarm("business agents", self.replies.follow, clock, FOLLOW_IDLE_S)
         self.businesses.follow = following.wake
+        self.scheduling.quarantine.report = partial(report, "scheduled messages")
+        self.vanishing.quarantine.report = partial(report, "vanishing messages")
+        self.replies.quarantine.report = partial(report, "businesses")
         self.alarms = [sending, vanishing, replying, following]
 
     @property

@@ -1,7 +1,12 @@
-"""Owns what is done again and again in the background; decides nothing itself."""
+"""Owns what is done again and again in the background; decides nothing itself.
+
+One job is no reason for all others to end: `except Exception` stands around one turn of
+each. What went wrong is logged without any value, and the job has its next turn.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 import trio
@@ -17,15 +22,30 @@ HEALTH_INTERVAL_S = 2.0
 HEALTH_TIMEOUT_S = 5.0
 ALARM_IDLE_S = 60.0
 RETRY_S = 2.0
+MISTAKE_S_MAX = 300.0  # between two steps that failed for no foreseen reason
 STEP_S_MIN = 0.01  # between two steps with much to do, so that others have their turn
 _log = get_logger("jobs")
+
+
+def report(name: str, error: Exception) -> None:
+    """Log a mistake of ours: where it happened, and nothing of what it was about."""
+    frames = traceback.extract_tb(error.__traceback__)
+    _log.error(
+        "job failed",
+        what=name,
+        error=type(error).__qualname__,
+        at=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    )
 
 
 async def every(interval_s: float, run: Callable[[], object]) -> None:
     """Call `run` at each interval until cancelled; a late call is not made up for."""
     while True:
         await trio.sleep(interval_s)
-        run()
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001  # around one turn
+            report(getattr(run, "__qualname__", "a tick"), error)
 
 
 async def prune_regularly(
@@ -47,6 +67,8 @@ async def prune_regularly(
                         break
             except DomainError as error:
                 _log.warning("pruning put off", what=name, why=error.code)
+            except Exception as error:  # noqa: BLE001  # around one turn
+                report(name, error)
             if total:
                 _log.info("pruned", what=name, rows=total)
 
@@ -57,7 +79,8 @@ class Alarm:
     step: does some of what is due and answers when more will be, in milliseconds of
     the clock, or None if nothing is known of. It is asked again after `idle_s` at the
     latest: the clock may be set, and another node may have added something. A store
-    that is away is tried again after `RETRY_S`.
+    that is away is tried again after `RETRY_S`; a step that fails for no foreseen
+    reason ever later, whoever wakes it.
     """
 
     def __init__(
@@ -73,6 +96,7 @@ class Alarm:
         self._idle_s = idle_s
         self._wake = trio.Event()
         self._is_away = False
+        self._mistakes = 0
 
     def wake(self) -> None:
         """There may be something sooner than was known."""
@@ -94,7 +118,13 @@ class Alarm:
                 _log.warning("put off", what=self._name, why=error.code)
             self._is_away = True
             return RETRY_S
-        self._is_away = False
+        except Exception as error:  # noqa: BLE001  # around one turn
+            report(self._name, error)
+            wait_s = min(RETRY_S * 2**self._mistakes, MISTAKE_S_MAX)
+            self._mistakes = min(self._mistakes + 1, 16)
+            await trio.sleep(wait_s)
+            return 0
+        self._is_away, self._mistakes = False, 0
         if due_ms is None:
             return self._idle_s
         wait_s = (due_ms - self._clock.now_ms()) / 1_000
@@ -127,6 +157,9 @@ class StoreHealth:
             self._problem = "does not answer"
         except DomainError as error:
             self._problem = error.code
+        except Exception as error:  # noqa: BLE001  # around one turn
+            report(f"health of {self._name}", error)
+            self._problem = "failed"
         else:
             self._problem = None
         if self._problem is None and before is not None:

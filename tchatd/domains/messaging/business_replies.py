@@ -13,6 +13,8 @@ Theory of operation
 
 Who is an agent and who not any more is carried into dialogs later, dialog by dialog
 (`follow`); each step looks at who is in, and may be repeated.
+
+A business may leave a dialog of its own, as anybody may. It then does nothing there.
 """
 
 from __future__ import annotations
@@ -40,8 +42,13 @@ from tchatd.domains.messaging.joining import (
     check_entry,
     set_record,
 )
-from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX, SendMessage
+from tchatd.domains.messaging.models import (
+    MEMBERS_SHOWN_MAX,
+    SEQ_MAX,
+    SendMessage,
+)
 from tchatd.domains.messaging.records import RemoveRecord
+from tchatd.domains.messaging.rules import check_room
 from tchatd.domains.messaging.scheduling import MessageToSend, sent_by
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
@@ -57,6 +64,7 @@ from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.errors import DomainError, ErrorKind
 from tchatd.kernel.lru import Lru
+from tchatd.kernel.quarantine import Quarantine
 from tchatd.kernel.routing import Caller, Context
 
 AWAY_EVERY_S: Final = 4 * 3_600
@@ -92,6 +100,7 @@ class BusinessReplies:
         self._clock = clock
         self._away_gap_ms = round(1_000 * away_every_s)
         self._known: Lru[int, BusinessDialogRow] = Lru(DIALOGS_KNOWN_MAX)
+        self.quarantine = Quarantine(clock)
         self.wake: Callable[[], None] = lambda: None
 
     # What is decided, following the log
@@ -148,19 +157,23 @@ class BusinessReplies:
 
         Raises Unavailable: the store is away.
         """
-        rows = await self._store.replies(BATCH_MAX)
+        limit = BATCH_MAX + len(self.quarantine)
+        rows = await self._store.replies(limit)
         is_put_off = False
         for row in rows:
-            try:
-                await self._do(row)
-            except DomainError as error:
-                if error.kind in _LATER:
-                    is_put_off = True
-                    continue
-            await self._store.replied(row)
+            if self.quarantine.rests(row):
+                continue
+            with self.quarantine.around(row):
+                try:
+                    await self._do(row)
+                except DomainError as error:
+                    if error.kind in _LATER:
+                        is_put_off = True
+                        continue
+                await self._store.replied(row)
         if is_put_off:
             return self._clock.now_ms() + RETRY_MS
-        return self._clock.now_ms() if len(rows) == BATCH_MAX else None
+        return self._clock.now_ms() if len(rows) == limit else None
 
     async def _do(self, row: ReplyRow) -> None:
         dialog = await self._joining.open(row.dialog_number)
@@ -191,7 +204,9 @@ class BusinessReplies:
         """Unless somebody closed it again since."""
         now = await self._store.business_dialog(row.dialog_number)
         dialog = await self._joining.open(row.dialog_number)
-        if dialog is None or not dialog.settings.is_closed:
+        if dialog is None or business.user_number not in dialog.members:
+            return
+        if not dialog.settings.is_closed:
             return
         if now is not None and now.closed_seq > row.seq:
             return
@@ -204,36 +219,51 @@ class BusinessReplies:
 
     async def follow(self) -> int | None:
         """Let some dialogs follow who their business's agents are; when to go on."""
-        rows = await self._store.behind(BATCH_MAX)
+        limit = BATCH_MAX + len(self.quarantine)
+        rows = await self._store.behind(limit)
         for row in rows:
-            known = await self._businesses.read(row.business)
-            assert known.row is not None, "it has dialogs"
-            profile = known.profile
-            numbers = await self._directory.numbers_of(
-                (*profile.agents, *profile.former)
-            )
-            business = caller_of(known.row)
-            for id in profile.former:
-                if id in numbers:
-                    await self._dismiss(row, business, id, numbers[id])
-            for id in profile.agents:
-                if id in numbers and numbers[id] != row.customer:
-                    await self._call_in(row, business, id, numbers[id])
-            await self._log.durable(self._log.applied_position)
-            version = known.row.agents_version
-            await self._store.caught_up(row.dialog_number, version)
-        return self._clock.now_ms() if len(rows) == BATCH_MAX else None
+            if not self.quarantine.rests(row.dialog_number):
+                with self.quarantine.around(row.dialog_number):
+                    await self._follow(row)
+        return self._clock.now_ms() if len(rows) == limit else None
+
+    async def _follow(self, row: BusinessDialogRow) -> None:
+        known = await self._businesses.read(row.business)
+        assert known.row is not None, "it has dialogs"
+        profile = known.profile
+        numbers = await self._directory.numbers_of((*profile.agents, *profile.former))
+        business = caller_of(known.row)
+        for id in profile.former:
+            if id in numbers:
+                await self._dismiss(row, business, id, numbers[id])
+        for id in profile.agents:
+            if id in numbers and numbers[id] != row.customer:
+                await self._call_in(row, business, id, numbers[id])
+        await self._log.durable(self._log.applied_position)
+        version = known.row.agents_version
+        await self._store.caught_up(row.dialog_number, version)
+
+    async def _open(
+        self, row: BusinessDialogRow, business: Caller, user: int
+    ) -> DialogState | None:
+        """The dialog, with the user's row, until the next await; None if nothing there
+        is the business's to do."""
+        number = row.dialog_number
+        await self._log.load(numbers=(number,), members=((number, user),))
+        dialog = self._state.find_number(number)
+        if dialog is None or business.user_number not in dialog.members:
+            return None
+        return dialog
 
     async def _call_in(
         self, row: BusinessDialogRow, business: Caller, id: UUID, user: int
     ) -> None:
-        number = row.dialog_number
-        await self._log.load(numbers=(number,), members=((number, user),))
-        dialog = self._state.find_number(number)
-        if dialog is None or dialog.is_dropped or user in dialog.members:
+        dialog = await self._open(row, business, user)
+        if dialog is None or user in dialog.members:
             return
         try:
             check_entry(dialog, user)
+            check_room(dialog)
         except DomainError:  # banned, or no room: they stay out
             return
         at_ms = max(self._clock.now_ms(), dialog.active_ms)
@@ -244,13 +274,11 @@ class BusinessReplies:
     ) -> None:
         """One who is an agent no more. Who has another role there was given it by
         somebody, and stays."""
-        number = row.dialog_number
-        await self._log.load(numbers=(number,), members=((number, user),))
-        dialog = self._state.find_number(number)
+        dialog = await self._open(row, business, user)
         if dialog is None or user not in dialog.members:
             return
         member = dialog.member(user)
-        if member is None or member.role != MEMBER:
+        if member is None or member.role != MEMBER or dialog.last_seq + 2 > SEQ_MAX:
             return
         now_ms = self._clock.now_ms()
         if dialog.settings.assignee_id == str(id):

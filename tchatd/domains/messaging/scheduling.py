@@ -31,6 +31,7 @@ from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, ErrorKind, Invalid
 from tchatd.kernel.ids import Ids
+from tchatd.kernel.quarantine import Quarantine
 from tchatd.kernel.routing import Caller, Context
 
 AHEAD_S_MAX: Final = 366 * 86_400
@@ -154,6 +155,7 @@ class Scheduling:
         self._ids = ids
         self._per_user_max = per_user_max
         self._ahead_ms_min = round(1_000 * ahead_s_min)
+        self.quarantine = Quarantine(clock)
         self.wake: Callable[[], None] = lambda: None
 
     # For the author
@@ -230,8 +232,13 @@ class Scheduling:
         Raises Unavailable: the store is away; what was claimed is due again later.
         """
         now_ms = self._clock.now_ms()
-        rows = await self._store.claim_due(now_ms, now_ms + 1_000 * LEASE_S, BATCH_MAX)
-        begun = [(row, await self._begin(row)) for row in rows]
+        limit = BATCH_MAX + len(self.quarantine)
+        rows = await self._store.claim_due(now_ms, now_ms + 1_000 * LEASE_S, limit)
+        begun = []
+        for row in rows:
+            if not self.quarantine.rests(row.id):
+                with self.quarantine.around(row.id):
+                    begun.append((row, await self._begin(row)))
         if rows:
             await self._log.durable(self._log.applied_position)
         sent = []
@@ -247,7 +254,7 @@ class Scheduling:
         if sent:
             await self._store.sent(sent)
         self._hub.flush()
-        if len(rows) == BATCH_MAX:
+        if len(rows) == limit:
             return now_ms
         return await self._store.next_due_ms()
 

@@ -156,7 +156,7 @@ class MessagingState:
                 wants.members.update((number, user) for user in users)
                 wants.messages.update((number, seq) for seq in seqs)
                 continue
-            if type(record) is EditRecord:  # of who has left nothing changes
+            if type(record) in _OF_MEMBERS:
                 users = [user for user in users if user in dialog.members]
             # Who joins again is not among the members that come with the dialog.
             is_known = dialog.all_loaded and type(record) is not AddRecord
@@ -575,6 +575,8 @@ def _changes_beside(
     return Changes(messages=roots, members=tuple(rows))
 
 
+_OF_MEMBERS: Final = frozenset({EditRecord, ProfileRecord, BanRecord})
+"""Of who has left they change nothing, and nothing is shown to them."""
 _APPLY: Final[dict[type, Callable[[DialogState, Any, int], Entry]]] = {
     EditRecord: apply_messages.edit,
     DeleteRecord: apply_messages.delete,

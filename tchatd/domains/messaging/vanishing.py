@@ -20,6 +20,7 @@ from tchatd.domains.messaging.records import DeleteRecord
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import CommandLog, DialogStore
 from tchatd.kernel.clock import Clock
+from tchatd.kernel.quarantine import Quarantine
 
 BATCH_MAX: Final = 200
 POLL_S: Final = 5
@@ -40,6 +41,7 @@ class Vanishing:
         self._log = log
         self._dialogs = dialogs
         self._clock = clock
+        self.quarantine = Quarantine(clock)
 
     async def vanish_due(self) -> int:
         """Delete some of what is due; when to look again.
@@ -48,15 +50,16 @@ class Vanishing:
         found again.
         """
         now_ms = self._clock.now_ms()
-        due = await self._dialogs.expired(now_ms, BATCH_MAX)
-        left = self._delete(due)
+        limit = BATCH_MAX + len(self.quarantine)
+        due = await self._dialogs.expired(now_ms, limit)
+        left = self._delete([of for of in due if not self.quarantine.rests(of)])
         for _ in range(ATTEMPTS_MAX):
             if not left:
                 break
             await self._load(left)
             left = self._delete(left)
         await self._log.durable(self._log.applied_position)
-        pause_ms = PAUSE_MS if len(due) == BATCH_MAX else 1_000 * POLL_S
+        pause_ms = PAUSE_MS if len(due) == limit else 1_000 * POLL_S
         return now_ms + pause_ms
 
     async def _load(self, addresses: list[tuple[int, int]]) -> None:
@@ -86,5 +89,6 @@ class Vanishing:
                 continue
             at_ms = max(self._clock.now_ms(), dialog.active_ms)
             record = DeleteRecord(number, at_ms, 0, _NOBODY, seq, thread_seq)
-            self._log.submit(record)
+            with self.quarantine.around((number, seq)):
+                self._log.submit(record)
         return left

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tchatd.app.wiring import Core, make_pool
 from tchatd.edge.hub import Hub
 from tchatd.kernel.clock import SystemClock
@@ -70,3 +72,16 @@ async def test_everything_that_grows_is_pruned(tmp_path: Path) -> None:
         *("invite claims", "invites", "scheduled"),
         *("unsettled names", "public names"),
     }
+
+
+async def test_what_fails_unforeseen_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = core(tmp_path).beside
+    capsys.readouterr()
+    for part in (beside.scheduling, beside.vanishing, beside.replies):
+        with part.quarantine.around("a row"):
+            raise KeyError("anna@example.com")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all("job failed" in line and "anna" not in line for line in lines)

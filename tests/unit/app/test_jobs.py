@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from tchatd.app.jobs import (
     ALARM_IDLE_S,
     HEALTH_INTERVAL_S,
+    MISTAKE_S_MAX,
     Alarm,
     StoreHealth,
     every,
@@ -125,3 +127,58 @@ async def test_an_alarm_survives_a_store_that_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     assert await run(Steps(Unavailable(), Unavailable(), None), 5) == [0, 2, 4]
+
+
+# Mistakes of ours
+
+
+async def test_an_alarm_survives_a_mistake_and_backs_off(
+    autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = Steps(*(AssertionError("to anna@example.com") for _ in range(3)), None)
+    assert await run(steps, 40, wake_s=1) == [0, 2, 6, 14]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "AssertionError" in lines[0]
+    assert "test_jobs.py" in lines[0]
+    assert "anna" not in lines[0]
+
+
+async def test_an_alarm_that_goes_on_failing_is_asked_now_and_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    asked = await run(Steps(*(KeyError() for _ in range(99))), 10_000)
+    assert asked[-1] - asked[-2] == MISTAKE_S_MAX
+
+
+async def test_other_jobs_survive_a_mistake(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    calls: list[str] = []
+
+    def tick() -> None:
+        calls.append("tick")
+        raise KeyError
+
+    async def broken() -> int:
+        calls.append("broken")
+        raise KeyError
+
+    async def rows() -> int:
+        calls.append("rows")
+        return 0
+
+    with trio.move_on_after(2.5):
+        await every(1.0, tick)
+    with trio.move_on_after(25):
+        await prune_regularly({"broken": broken, "rows": rows}, interval_s=10)
+    assert calls == ["tick", "tick", *2 * ["broken", "rows"]]
+
+
+async def test_a_store_whose_check_fails_is_away() -> None:
+    async def check() -> None:
+        raise KeyError
+
+    health = StoreHealth("postgres", check)
+    await health.look()
+    assert health.problem() == "failed"

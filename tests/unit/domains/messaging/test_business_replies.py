@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tchatd.domains.messaging.beside import ReplyRow
+from tchatd.domains.messaging.beside import BusinessDialogRow, ReplyRow
 from tchatd.domains.messaging.business import Assign, PutBusiness, SetConversation
 from tchatd.domains.messaging.business_hours import Hours
 from tchatd.domains.messaging.business_replies import AWAY_EVERY_S, RETRY_MS, reply_id
+from tchatd.domains.messaging.member_models import ChangeMember, RemoveMember
 from tchatd.domains.messaging.models import CreateDialog, GetDialog, ListMessages
 from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.quarantine import REST_MS_MIN
 from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
 from tests.support.messaging import Core, shape, text, user_id
@@ -312,3 +315,102 @@ async def test_following_goes_on_after_a_crash(site: Around) -> None:
         assert again.core.journal.next_position == before
         assert await members(again, id) == [SHOP, BERT, CUSTOMER]
         assert await again.stores.business.behind(9) == []
+
+
+async def leaves(site: Around, id: str, heir: int = ANNA) -> None:
+    """The business hands its dialog over to an agent and goes."""
+    command = ChangeMember(dialog_id=id, user_id=user_id(heir), role="owner")
+    await site.core.do(SHOP, command)
+    await site.core.do(SHOP, RemoveMember(dialog_id=id, user_id=user_id(SHOP)))
+
+
+@asynccontextmanager
+async def restarted(site: Around) -> AsyncIterator[Around]:
+    await site.core.flusher.flush()
+    async with around(await site.core.restart(users=300), site) as again:
+        yield again
+
+
+async def test_a_business_that_left_does_nothing_there(site: Around) -> None:
+    """Also when its row is not in memory any more."""
+    await shop(site, ANNA, greeting="Welcome!")
+    id = await opened(site)
+    await leaves(site, id)
+    command = SetConversation(id, is_closed=True)
+    await site.ask(ANNA, site.businesses.set_conversation, command)
+    async with restarted(site) as again:
+        await say(again, id, "is anybody there?")
+        await settle(again)
+        assert await again.stores.business.replies(9) == []
+        dialog = await again.core.do(ANNA, GetDialog(id))
+        assert dialog.settings.is_closed
+        assert dialog.last_message.content.text == "is anybody there?"
+
+
+async def test_agents_stay_where_the_business_has_left(site: Around) -> None:
+    await shop(site, ANNA, BERT)
+    id = await opened(site)
+    await site.ask(SHOP, site.businesses.assign, Assign(id, user_id(BERT)))
+    await leaves(site, id)
+    async with restarted(site) as again:
+        await shop(again, 8)
+        await again.replies.follow()
+        await again.core.do(ANNA, GetDialog(id))
+        assert await again.members(id) == [ANNA, BERT, CUSTOMER]
+        assert await again.stores.business.behind(9) == []
+
+
+# Mistakes of ours
+
+
+async def test_a_reply_that_fails_unforeseen_rests_and_others_go_on(
+    site: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[Exception] = []
+    site.replies.quarantine.report = reported.append
+    monkeypatch.setattr("tchatd.domains.messaging.business_replies.BATCH_MAX", 1)
+    await shop(site, greeting="Welcome!")
+    id = await opened(site)
+    await say(site, id, "hello?")
+    broken = ReplyRow(1 << 40, 1, 2, 1)
+    site.stores.business._replies[1 << 40, 1, 2] = broken
+    keep = site.replies._do
+
+    async def do(row: ReplyRow) -> None:
+        assert row != broken
+        await keep(row)
+
+    monkeypatch.setattr(site.replies, "_do", do)
+    await settle(site)
+    assert await heard(site, id) == ["Welcome!"]
+    assert len(reported) == 1
+    assert await site.stores.business.replies(9) == [broken]
+    site.core.clock.advance(REST_MS_MIN)
+    await site.replies.reply_due()
+    assert len(reported) == 2
+
+
+async def test_a_dialog_that_fails_unforeseen_rests_and_others_follow(
+    site: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[Exception] = []
+    site.replies.quarantine.report = reported.append
+    await shop(site, ANNA)
+    broken = await opened(site)
+    other = CreateDialog(type="business", participants=[user_id(SHOP)])
+    good = (await site.core.do(CUSTOMER + 1, other)).id
+    await shop(site, BERT)
+    state = site.core.state.find(broken)
+    assert state is not None
+    number, keep = state.number, site.replies._call_in
+
+    async def call_in(row: BusinessDialogRow, *who: Any) -> None:
+        assert row.dialog_number != number
+        await keep(row, *who)
+
+    monkeypatch.setattr(site.replies, "_call_in", call_in)
+    for _ in range(2):
+        await site.replies.follow()
+    assert await members(site, good) == [SHOP, BERT, CUSTOMER + 1]
+    assert [r.dialog_number for r in await site.stores.business.behind(9)] == [number]
+    assert len(reported) == 1

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from tchatd.app.jobs import Alarm
 from tchatd.domains.messaging import errors
+from tchatd.domains.messaging.beside import ScheduledRow
 from tchatd.domains.messaging.events import MessageNew
 from tchatd.domains.messaging.models import ListMessages
 from tchatd.domains.messaging.records import RemoveRecord
@@ -328,6 +329,30 @@ async def test_who_writes_too_fast_is_given_up_some_time(
     assert await scheduling.prune() == 0
     site.core.clock.advance(31 * 86_400_000)
     assert await scheduling.prune() == 1
+
+
+async def test_one_that_fails_unforeseen_rests_and_others_are_sent(
+    site: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchatd.domains.messaging.scheduling.BATCH_MAX", 1)
+    dialog = await site.core.do(1, with_user(2))
+    broken = await plan(site, dialog.id, "broken", 60)
+    await plan(site, dialog.id, "good", 61)
+    reported: list[Exception] = []
+    site.scheduling.quarantine.report = reported.append
+    keep = site.scheduling._begin
+
+    async def begin(row: ScheduledRow) -> Any:
+        assert str(row.id) != broken.id
+        return await keep(row)
+
+    monkeypatch.setattr(site.scheduling, "_begin", begin)
+    site.core.clock.advance(61_000)
+    for _ in range(2):
+        await site.scheduling.send_due()
+    assert await texts(site, dialog.id) == ["good"]
+    assert len(reported) == 1
+    assert [row.id for row in await own(site, dialog.id)] == [broken.id]
 
 
 class TrioClock(ManualClock):

@@ -284,3 +284,9 @@ def test_who_has_left_is_not_needed_to_be_named_by_an_edit(apply: Applied) -> No
     # But of somebody who joins meanwhile, which the record of it has loaded.
     join = AddRecord(1, AT_MS, 1, bytes(16), BitMap((9,)).serialize(), b"", b"")
     assert apply.missing(join, edit).members == {(1, 9)}
+
+
+def test_who_has_left_is_not_needed_for_what_they_set(apply: Applied) -> None:
+    apply(dialog_of(1, 2, 3))
+    for record in (records.profile(1, 9), records.ban(1, 9, 3)):
+        assert len(apply.missing(record)) == 0

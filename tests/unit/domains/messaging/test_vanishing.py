@@ -200,6 +200,31 @@ async def test_a_full_journal_is_met_again_later(site: Around) -> None:
     assert len(deleted(site)) == 1
 
 
+async def test_one_that_fails_unforeseen_rests_and_others_go(
+    site: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchatd.domains.messaging.vanishing.BATCH_MAX", 1)
+    dialog = await short_lived(site)
+    for _ in range(2):
+        await site.core.do(1, text(dialog.id))
+        site.core.clock.advance(1)
+    await site.core.flusher.flush()
+    site.core.clock.advance(HOUR_S * 1_000)
+    job, submit = vanishing(site), site.core.applier.submit
+    reported: list[Exception] = []
+    job.quarantine.report = reported.append
+
+    def fails(record: DeleteRecord, connection: int | None = None) -> Any:
+        assert record.seq != 2
+        return submit(record, connection)
+
+    monkeypatch.setattr(site.core.applier, "submit", fails)
+    for _ in range(2):
+        await job.vanish_due()
+    assert deleted(site) == [3]
+    assert len(reported) == 1
+
+
 # Nobody sees an expired message, though the job is behind
 
 
