@@ -1,20 +1,27 @@
 """Owns the ways in which a journal refuses or fails.
 
-Only `JournalFull` is an answer to a caller; the others end the process or keep it
-from starting, and are therefore no `DomainError`.
+Only `JournalFull` and `RecordTooLarge` are answers to a caller; the others end the
+process or keep it from starting, and are therefore no `DomainError`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import DomainError, ErrorKind, Unavailable
 
 
 class JournalFull(Unavailable):
     """There is no room for one more record: nothing was taken, try again later."""
 
     code, title = "journal-full", "No room for more at the moment"
+
+
+class RecordTooLarge(DomainError):
+    """Nothing was taken, and would not be later."""
+
+    code, kind = "record-too-large", ErrorKind.TOO_LARGE
+    title = "More than can be kept at once"
 
 
 class JournalFailed(Exception):

@@ -22,6 +22,7 @@ from tchatd.journal.errors import (
     JournalFailed,
     JournalFull,
     JournalUnusable,
+    RecordTooLarge,
 )
 from tchatd.journal.folder import FolderLock, make_folder
 from tchatd.journal.port import Journal, JournalStatistics
@@ -67,7 +68,7 @@ class LocalJournal:
         records that are waiting.
     backlog_bytes_max: appended and not trimmed; beyond it `append` refuses. Together
         with three segments the bound of the disk that is used.
-    record_bytes_max: a longer record is its author's error.
+    record_bytes_max: a longer record is refused.
     first_position: of a folder without a segment; for whoever moves to a new folder.
     make_disk: a lane of its own for the log and one for the files to come.
     """
@@ -99,7 +100,7 @@ class LocalJournal:
         self._segment_bytes = segment_bytes
         self._backlog_bytes_max = backlog_bytes_max
         self._batch_bytes_max = batch_bytes_max
-        self._record_bytes_max = record_bytes_max
+        self._record_size_max = record_bytes_max + LENGTH_BYTES
         self._clock = clock or SystemClock()
         self._random_bytes = random_bytes
         self._make_disk = make_disk
@@ -171,6 +172,8 @@ class LocalJournal:
 
     def append(self, payload: bytes) -> int:
         size = len(payload) + LENGTH_BYTES
+        if size > self._record_size_max:
+            raise RecordTooLarge
         if size > self._room_bytes:
             self._open_batch(size)
         self._room_bytes -= size
@@ -182,7 +185,7 @@ class LocalJournal:
     def _open_batch(self, size: int) -> None:
         """Seal the open batch and begin one with room for size bytes at least."""
         assert self._ready, "replay and run before the first append"
-        assert LENGTH_BYTES < size <= self._record_bytes_max + LENGTH_BYTES
+        assert size > LENGTH_BYTES
         self._seal()
         self._take_room(size)
         if not self._gathering:

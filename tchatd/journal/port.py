@@ -35,7 +35,8 @@ class Journal(Protocol):
         """Take one record and return its position; it is not yet durable.
 
         Raises:
-            JournalFull: before anything was taken; `next_position` is unchanged.
+            JournalFull, RecordTooLarge: before anything was taken; `next_position` is
+                unchanged.
         """
         ...
 

@@ -66,12 +66,13 @@ def beside(
     """What this message has, or what must be in memory to know. numbers: of users.
 
     Raises:
-        InvalidMention, OnlyBots, and of the thread: ForeignReply, MessageNotFound,
-        MessageGone, NoThreadHere
+        InvalidMention, OnlyBots, InvalidContent (of buttons), and of the thread:
+        ForeignReply, MessageNotFound, MessageGone, NoThreadHere
     """
     buttons: Any = command.buttons or None
     if buttons is not None and not bots.is_bot(user):
         raise OnlyBots
+    rules.check_buttons(command.buttons)
     mentions = () if command.mentions is UNSET else command.mentions
     texts, mentioned = rules.mentioned(dialog, mentions, numbers)
     missing = tuple(n for n in mentioned if dialog.member(n) is None)

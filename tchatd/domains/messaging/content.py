@@ -14,6 +14,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 POLL_OPTIONS_MAX: Final = 12
 BUTTON_ROWS_MAX: Final = 8
 BUTTONS_A_ROW_MAX: Final = 8
+BUTTONS_BYTES_MAX: Final = 16_384
+"""Of all of a message's buttons together, as JSON."""
 TO_THE_END: Final = r"(?!\n)"
 """Behind `$`, which Python would also let match before a last newline."""
 

@@ -99,6 +99,7 @@ class Editing:
         if command.buttons is not UNSET:
             if command.buttons and not self._bots.is_bot(caller.user_number):
                 raise OnlyBots
+            rules.check_buttons(command.buttons)
             buttons = command.buttons or UNSET
         if (
             msgspec.to_builtins(content) == msgspec.to_builtins(body.content)

@@ -9,10 +9,12 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from tchatd.domains.messaging.content import (
+    BUTTONS_BYTES_MAX,
     CONTENT_TYPES,
+    Buttons,
     LocationContent,
 )
 from tchatd.domains.messaging.dialog import DialogState
@@ -86,6 +88,13 @@ def _unfit(message: str) -> InvalidContent:
     found = _PLACE.match(message)
     text, place = (found[1], found[2]) if found else (message, "")
     return InvalidContent(fields={f"content.{place}" if place else "content": text})
+
+
+def check_buttons(buttons: Buttons | UnsetType) -> None:
+    """Raises InvalidContent: together they are too large."""
+    if buttons and len(msgspec.json.encode(buttons)) > BUTTONS_BYTES_MAX:
+        told = f"are more than {BUTTONS_BYTES_MAX} bytes together"
+        raise InvalidContent(fields={"buttons": told})
 
 
 def client_id_bytes(id: UUID) -> bytes:

@@ -164,6 +164,7 @@ class Scheduling:
         caller = context.user
         send_at_ms = self._time_of(command.send_at)
         rules.content_of(command.type, command.content)
+        rules.check_buttons(command.buttons)
         dialog = await self._joining.allowed(
             caller.user_number, command.dialog_id, WRITE
         )
@@ -190,6 +191,7 @@ class Scheduling:
         """Raises ScheduledNotFound: it is not the caller's, or is being sent."""
         send_at_ms = self._time_of(command.send_at)
         rules.content_of(command.type, command.content)
+        rules.check_buttons(command.buttons)
         row = await self._own(context, command.id)
         dialog_id = str(row.dialog_id)
         user = context.user.user_number

@@ -15,6 +15,7 @@ from tchatd.journal.errors import (
     JournalFailed,
     JournalFull,
     JournalLocked,
+    RecordTooLarge,
 )
 from tchatd.journal.journal import Journal, LocalJournal
 from tchatd.journal.record import BLOCK_BYTES
@@ -285,14 +286,18 @@ async def test_a_store_ahead_of_the_log_is_not_overlooked(tmp_path: Path) -> Non
     moved.close()
 
 
-async def test_a_record_that_is_too_long_is_its_authors_error(tmp_path: Path) -> None:
+async def test_a_record_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    """Also where an open batch has room for it."""
     running = Running(tmp_path)
     async with trio.open_nursery() as nursery:
         journal = await running.start(nursery)
-        for record in (b"", b"x" * (SMALL["record_bytes_max"] + 1)):
-            with pytest.raises(AssertionError):
-                journal.append(record)
-        assert journal.append(b"x" * SMALL["record_bytes_max"]) == 1
+        with pytest.raises(AssertionError):
+            journal.append(b"")
+        for position in (1, 2):
+            with pytest.raises(RecordTooLarge):
+                journal.append(b"x" * (SMALL["record_bytes_max"] + 1))
+            assert journal.next_position == position
+            assert journal.append(b"x" * SMALL["record_bytes_max"]) == position
         journal.close()
 
 

@@ -10,7 +10,11 @@ from msgspec import structs
 
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.composing import NOTHING, says_more
-from tchatd.domains.messaging.content import Button
+from tchatd.domains.messaging.content import (
+    BUTTON_ROWS_MAX,
+    BUTTONS_A_ROW_MAX,
+    Button,
+)
 from tchatd.domains.messaging.message_commands import DeleteMessage, GetMessage
 from tchatd.domains.messaging.models import SendMessage
 from tests.support.messaging import client_id, group_of, text, user_id
@@ -18,6 +22,12 @@ from tests.support.rooms import Room, SomeBots, id_of
 
 NOW_MS = 1_800_000_000_000
 BUTTONS = ((Button("Yes", data="y"), Button("Web", url="https://b.example/")),)
+
+
+def too_large() -> Any:
+    """As many and as long as their shape allows."""
+    long = "https://b.example/" + "x" * 2_000
+    return ((Button("x" * 64, url=long),) * BUTTONS_A_ROW_MAX,) * BUTTON_ROWS_MAX
 
 
 def test_most_messages_carry_nothing() -> None:
@@ -101,6 +111,8 @@ async def test_only_bots_send_buttons() -> None:
     assert message.buttons == BUTTONS
     assert (await room.do(2, GetMessage(id_of(message)))).buttons == BUTTONS
     await room.say(2, buttons=())  # none is none
+    with pytest.raises(errors.InvalidContent):
+        await room.say(3, buttons=too_large())
     nobody = await Room().open()
     with pytest.raises(errors.OnlyBots):
         await nobody.say(3, buttons=BUTTONS)

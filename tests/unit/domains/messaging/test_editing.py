@@ -172,6 +172,9 @@ async def test_only_bots_have_buttons_to_keep_or_take_away() -> None:
     assert kept.buttons == buttons
     other = ((Button("No", url="https://b.example/"),),)
     assert (await room.do(2, edit(message, "x", buttons=other))).buttons == other
+    large = ((Button("x", url="https://b.example/" + "x" * 2_000),) * 8,) * 2
+    with pytest.raises(errors.InvalidContent):
+        await room.do(2, edit(message, "x", buttons=large))
     assert (await room.do(2, edit(message, "x", buttons=()))).buttons is UNSET
 
 

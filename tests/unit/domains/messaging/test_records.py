@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any, get_args
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -11,8 +14,18 @@ from hypothesis import strategies as some
 from msgspec import structs
 
 from tchatd.domains.messaging.content import (
+    BUTTON_ROWS_MAX,
+    BUTTONS_A_ROW_MAX,
+    BUTTONS_BYTES_MAX,
+    CONTENT_TYPES,
+    POLL_OPTIONS_MAX,
+    Button,
+    Buttons,
+    Forward,
     TextContent,
 )
+from tchatd.domains.messaging.errors import InvalidContent
+from tchatd.domains.messaging.models import MENTIONS_MAX
 from tchatd.domains.messaging.records import (
     AddRecord,
     BanRecord,
@@ -35,7 +48,9 @@ from tchatd.domains.messaging.records import (
     decode,
     encode,
 )
+from tchatd.domains.messaging.rules import check_buttons, content_of
 
+DEFAULTS = Path(__file__).parents[4] / "tchatd.toml"
 ID = bytes(range(16))
 BY = (7, 5, 1, ID)
 """Dialog, time and actor of a record."""
@@ -279,3 +294,86 @@ def test_a_record_is_read_without_its_later_fields_and_with_later_ones(
             short = decode(payload)
             for field in config[size - 1 :]:
                 assert getattr(short, field.name) == field.default
+
+
+# How large they can be
+
+LONG: dict[str, Any] = {
+    "text": {"text": "😀" * 4_096},
+    "image": {
+        "file_url": "https://" + "😀" * 2_040,
+        "thumbnail_url": "https://" + "😀" * 2_040,
+        "width": 100_000,
+        "height": 100_000,
+        "caption": "😀" * 1_024,
+    },
+    "video": {
+        "file_url": "https://" + "😀" * 2_040,
+        "thumbnail_url": "https://" + "😀" * 2_040,
+        "duration_ms": 86_400_000,
+        "width": 100_000,
+        "height": 100_000,
+        "caption": "😀" * 1_024,
+    },
+    "voice": {
+        "file_url": "https://" + "😀" * 2_040,
+        "duration_ms": 300_000,
+        "waveform": [255] * 512,
+    },
+    "file": {
+        "file_url": "https://" + "😀" * 2_040,
+        "name": "😀" * 255,
+        "size_bytes": 1 << 42,
+        "mime_type": "a/b;" + " " * 123,
+    },
+    "location": {"latitude": 1.1, "longitude": 2.2, "title": "😀" * 255},
+    "poll": {
+        "question": "😀" * 300,
+        "options": [chr(0x1F600 + n) * 100 for n in range(POLL_OPTIONS_MAX)],
+    },
+}
+
+
+def largest_buttons() -> Buttons:
+    """As many bytes as are let by."""
+    rows: list[tuple[Button, ...]] = []
+    for length in range(2_000, 0, -1):
+        row = (Button("😀" * 64, url="https://" + "x" * length),) * BUTTONS_A_ROW_MAX
+        try:
+            check_buttons((*rows, row))
+        except InvalidContent:
+            continue
+        rows.append(row)
+        if len(rows) == BUTTON_ROWS_MAX:
+            break
+    return tuple(rows)
+
+
+@pytest.mark.parametrize("type", CONTENT_TYPES)
+def test_the_largest_message_fits_the_journal_as_it_is_delivered(type: str) -> None:
+    content, buttons = content_of(type, LONG[type]), largest_buttons()
+    assert len(msgspec.json.encode(buttons)) > BUTTONS_BYTES_MAX - 2_000
+    big, people = 1 << 62, tuple(str(UUID(int=n)) for n in range(MENTIONS_MAX))
+    numbers = tuple(big + n for n in range(MENTIONS_MAX))
+    forward = Forward(people[0], "2026-01-01T00:00:00.000Z", people[0], people[0])
+    message = MessageRecord(
+        big,
+        big,
+        big,
+        ID,
+        type,
+        content,
+        ID,
+        people[0],
+        people,
+        numbers,
+        1 << 31,
+        forward,
+        buttons,
+    )
+    edit = EditRecord(
+        big, big, big, ID, 1 << 31, content, people, numbers, numbers, buttons
+    )
+    limit = tomllib.loads(DEFAULTS.read_text())["journal"]
+    for record in (message, edit):
+        assert len(encode(record)) < 65_536 < limit["record_bytes_max"]

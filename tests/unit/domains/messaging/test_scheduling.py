@@ -15,6 +15,7 @@ from msgspec import UNSET
 from tchatd.app.jobs import Alarm
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.beside import ScheduledRow
+from tchatd.domains.messaging.content import Button
 from tchatd.domains.messaging.events import MessageNew
 from tchatd.domains.messaging.models import ListMessages
 from tchatd.domains.messaging.records import RemoveRecord
@@ -145,6 +146,23 @@ async def test_what_could_not_be_sent_now_is_not_scheduled(site: Around) -> None
         await plan(site, dialog.id, by=9)
     with pytest.raises(errors.DialogNotFound):
         await plan(site, str(uuid4()))
+
+
+async def test_buttons_that_are_too_large_are_not_scheduled(site: Around) -> None:
+    dialog = await site.core.do(1, with_user(2))
+    large = ((Button("x", url="https://b.example/" + "x" * 2_000),) * 8,) * 2
+    with pytest.raises(errors.InvalidContent):
+        await plan(site, dialog.id, buttons=large)
+    planned = await plan(site, dialog.id)
+    change = ChangeScheduled(
+        id=UUID(planned.id),
+        send_at=later(site, 60),
+        type="text",
+        content={"text": "x"},
+        buttons=large,
+    )
+    with pytest.raises(errors.InvalidContent):
+        await site.ask(1, site.scheduling.change, change)
 
 
 async def test_who_left_meanwhile_is_told_that_it_failed(site: Around) -> None:
