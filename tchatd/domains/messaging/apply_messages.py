@@ -99,6 +99,7 @@ def edit(dialog: DialogState, record: EditRecord, position: int) -> Entry:
 
 
 def delete(dialog: DialogState, record: DeleteRecord, position: int) -> Entry:
+    """In a dropped dialog it is no event: that was the last one."""
     state = _state(dialog, record.seq)
     body = MessageBody(
         type=state.body.type,
@@ -116,7 +117,7 @@ def delete(dialog: DialogState, record: DeleteRecord, position: int) -> Entry:
         state, body=body, changes=changes, expires_ms=0, position=position
     )
     states = [new]
-    seq = dialog.next_event(position)
+    seq = dialog.last_seq if dialog.is_dropped else dialog.next_event(position)
     dialog.deleted = BitMap(dialog.deleted or ())
     dialog.deleted.add(record.seq)
     dialog.pins = tuple(id for id in dialog.pins if id != new.id)
@@ -140,7 +141,8 @@ def delete(dialog: DialogState, record: DeleteRecord, position: int) -> Entry:
         new.body.thread_id,
     )
     changed = Changes(profile=dialog.profile(), messages=tuple(states))
-    return _entry(dialog, record, position, MESSAGE_DELETED, event, Done(), changed)
+    entry = _entry(dialog, record, position, MESSAGE_DELETED, event, Done(), changed)
+    return structs.replace(entry, seq=0, event=None) if dialog.is_dropped else entry
 
 
 def react(dialog: DialogState, record: ReactRecord, position: int) -> Entry:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from tchatd.domains.messaging.events import MessageDeleted
+from tchatd.domains.messaging.events import DialogDeleted, MessageDeleted
+from tchatd.domains.messaging.member_models import DropDialog
 from tchatd.domains.messaging.message_commands import GetMessage, React
 from tchatd.domains.messaging.models import (
     CreateDialog,
@@ -185,6 +186,31 @@ async def test_a_crash_in_between_deletes_nothing_twice(site: Around) -> None:
 
 def _is_deletion(payload: bytes) -> bool:
     return isinstance(decode(payload), DeleteRecord)
+
+
+async def test_what_goes_in_a_dropped_dialog_is_told_to_nobody(site: Around) -> None:
+    """The last that its members hear of it is that."""
+    dialog = await short_lived(site)
+    for _ in range(2):
+        await site.core.do(1, text(dialog.id, "psst"))
+    before = (await site.core.do(2, Sync())).cursor
+    await site.core.do(1, DropDialog(dialog.id))
+    await site.core.flusher.flush()
+    after = (await site.core.do(2, Sync(cursor=before))).cursor
+    site.core.clock.advance(HOUR_S * 1_000)
+    await vanishing(site).vanish_due()
+    for flushed in (False, True):
+        if flushed:
+            await site.core.flusher.flush()
+        page = await site.core.do(2, Sync(cursor=before))
+        assert [type(event) for event in page.events] == [DialogDeleted]
+        assert page.left == [dialog.id]
+        page = await site.core.do(2, Sync(cursor=after))
+        assert (page.events, page.left) == ([], UNSET)
+    assert deleted(site) == []
+    assert await site.core.store.expired(1 << 60, 9) == []
+    rows = await site.core.store.events(1, 0, 99, 99)
+    assert not any("psst" in row.body for row in rows)
 
 
 async def test_a_full_journal_is_met_again_later(site: Around) -> None:
