@@ -15,11 +15,13 @@ from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
 from tchatd.domains.messaging.leftovers import Leftovers
 from tchatd.domains.messaging.public_names import PublicNames
+from tchatd.domains.messaging.reach import Blocks
 from tchatd.domains.messaging.scheduling import MessageToSend, Scheduling
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     CommandLog,
     DialogStore,
+    Gate,
     Hub,
     UserDirectory,
 )
@@ -55,6 +57,8 @@ class Beside:
         send: MessageToSend,
         invite_key: KeyedHash,
         settings: Messaging,
+        blocks: Blocks,
+        gate: Gate,
     ) -> None:
         access = DialogAccess(state, log)
         invite_store = PostgresInviteStore(pool)
@@ -89,8 +93,9 @@ class Beside:
         )
         business_store = PostgresBusinessStore(pool)
         self.businesses = Businesses(
-            self.joining, access, state, business_store, log, directory, clock
+            self.joining, access, state, business_store, log, directory, clock, blocks
         )
+        self.businesses.gate = gate
         self.replies = BusinessReplies(
             self.businesses,
             self.joining,

@@ -251,6 +251,8 @@ class Core:
             send=self.messaging.send_message,
             invite_key=self.keys.lookup_hash("invites"),
             settings=of,
+            blocks=self.people.circles,
+            gate=self.moderation.gate,
         )
         self.flusher.feeds += self.beside.feeds
         self.messaging.open_business = self.beside.businesses.open

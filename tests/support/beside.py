@@ -15,6 +15,7 @@ from tchatd.domains.messaging.invites import Invites
 from tchatd.domains.messaging.joining import Joining
 from tchatd.domains.messaging.models import Dialog
 from tchatd.domains.messaging.public_names import PublicNames
+from tchatd.domains.messaging.reach import Blocks
 from tchatd.domains.messaging.scheduling import Scheduling
 from tchatd.kernel.crypto import KeyedHash
 from tchatd.stores.memory.business import MemoryBusinessStore
@@ -37,7 +38,9 @@ class Stores:
 class Around:
     """A core, and what uses it."""
 
-    def __init__(self, core: Core, stores: Stores) -> None:
+    def __init__(
+        self, core: Core, stores: Stores, blocks: Blocks | None = None
+    ) -> None:
         self.core = core
         self.stores = stores
         self.invite_store = stores.invites
@@ -82,6 +85,7 @@ class Around:
             core.applier,
             self.directory,
             core.clock,
+            blocks,
         )
         core.service.open_business = self.businesses.open
         self.replies = BusinessReplies(
@@ -125,7 +129,9 @@ async def keep_syncing(core: Core) -> None:
 
 @asynccontextmanager
 async def around(
-    core: Core | None = None, before: Around | None = None
+    core: Core | None = None,
+    before: Around | None = None,
+    blocks: Blocks | None = None,
 ) -> AsyncIterator[Around]:
     """Everything runs meanwhile. before: whose stores to go on with."""
     core = core or Core(users=300)
@@ -133,5 +139,5 @@ async def around(
     async with trio.open_nursery() as nursery:
         await nursery.start(core.applier.loader.run)
         nursery.start_soon(keep_syncing, core)
-        yield Around(core, stores)
+        yield Around(core, stores, blocks)
         nursery.cancel_scope.cancel()

@@ -275,7 +275,7 @@ def business_operations(service: Businesses) -> list[Operation]:
             verb="PUT",
             path="/business",
             limits=(_WRITES,),
-            errors=(Invalid, InvalidParticipants, Unavailable),
+            errors=(Invalid, InvalidParticipants, NotAllowed, Unavailable),
         ),
         Operation(
             name="business.see",

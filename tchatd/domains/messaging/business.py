@@ -5,6 +5,10 @@ agents are members, the customer is a guest, who writes and reacts and may leave
 dialog is made of two records, the creation and the customer's coming, submitted at
 once; its id follows from the two, so that a crash between them is mended by whoever
 opens it again. What happens by itself in it is in business_replies.py.
+
+Opening one is asked of the gate, as opening any dialog is, and refused if one of the
+two blocks the other. Who does not let the business add them becomes no agent of it;
+who would not any more, or has left a dialog, is put into no other, or that one, again.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from tchatd.domains.messaging.errors import (
     DialogNotFound,
     InvalidParticipants,
     MemberNotFound,
+    NotAllowed,
 )
 from tchatd.domains.messaging.identifiers import business_dialog_id
 from tchatd.domains.messaging.joining import (
@@ -40,10 +45,11 @@ from tchatd.domains.messaging.joining import (
 )
 from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.models import IdText
+from tchatd.domains.messaging.reach import Blocks, NoBlocks, check_addable
 from tchatd.domains.messaging.records import DialogRecord
 from tchatd.domains.messaging.settings import ASSIGN, DialogSettings
 from tchatd.domains.messaging.state import MessagingState
-from tchatd.domains.messaging.store import GUEST, CommandLog, UserDirectory
+from tchatd.domains.messaging.store import GUEST, CommandLog, Gate, UserDirectory
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.errors import Unavailable
@@ -168,7 +174,10 @@ class Businesses:
         log: CommandLog,
         directory: UserDirectory,
         clock: Clock,
+        blocks: Blocks | None = None,
     ) -> None:
+        self.gate: Gate | None = None
+        self._blocks = blocks or NoBlocks()
         self._joining = joining
         self._access = access
         self._state = state
@@ -201,7 +210,9 @@ class Businesses:
         return known
 
     async def put(self, context: Context, command: PutBusiness) -> Business:
-        """Raises Invalid, InvalidParticipants (of an agent who does not exist)."""
+        """Raises Invalid, InvalidParticipants (of an agent who does not exist),
+        NotAllowed (of one who does not let the caller add them).
+        """
         caller = context.user
         if command.hours is not UNSET:
             check_hours(command.hours)
@@ -215,6 +226,9 @@ class Businesses:
             )
         for _ in range(ATTEMPTS_MAX):
             before = await self._store.business(caller.user_number)
+            old = Profile() if before is None else _decode(before.profile)
+            new = {id: user for id, user in numbers.items() if id not in old.agents}
+            await check_addable(self._blocks, caller.user_number, new, "agents")
             row, profile = _changed(before, caller, command, agents)
             if not await self._store.put_business(row):
                 continue
@@ -254,26 +268,55 @@ class Businesses:
         caller makes a dialog of this type by themselves.
 
         Raises:
-            Banned, DialogNotFound, Unavailable
+            Banned, DialogNotFound, NotAllowed, and what the gate does
         """
         if len(people) != 2:
             return None
         known = await self.known(numbers[people[1]])
         if known.row is None:
             return None
-        agents = await self._directory.numbers_of(known.profile.agents)
         business = caller_of(known.row)
         customer = context.user
+        agents: Mapping[UUID, int] | None = None
         for generation in range(GENERATIONS_MAX):
             id = business_dialog_id(
                 business.user_id.bytes, customer.user_id.bytes, generation
             )
             dialog = await self._access.look_up(id)
+            if agents is None and (
+                dialog is None
+                or not (dialog.is_dropped or customer.user_number in dialog.members)
+            ):
+                await self._check_open(customer.user_number, business.user_number)
+                agents = await self.addable(known)
+                dialog = await self._access.look_up(id)
             if dialog is None:
+                assert agents is not None
                 return await self._create(context, id, known.row, agents)
             if not dialog.is_dropped:
                 return await self._enter(context, dialog.number, known.row)
         raise DialogNotFound
+
+    async def _check_open(self, customer: int, business: int) -> None:
+        """Raises NotAllowed, Unavailable, and what the gate does."""
+        if self.gate is not None:
+            self.gate.check_open(customer)
+        await self._blocks.load((customer, business))
+        for by, user in ((customer, business), (business, customer)):
+            is_blocked = self._blocks.is_blocked(by, user)
+            if is_blocked:
+                raise NotAllowed("Not allowed.")
+            if is_blocked is None:
+                raise Unavailable("Too much is being loaded.")
+
+    async def addable(self, known: Known) -> Mapping[UUID, int]:
+        """Of the agents those who let the business add them."""
+        assert known.row is not None
+        agents = await self._directory.numbers_of(known.profile.agents)
+        refusing = await self._blocks.not_addable(
+            known.row.user_number, list(agents.values())
+        )
+        return {id: user for id, user in agents.items() if user not in refusing}
 
     async def _create(
         self,

@@ -231,14 +231,15 @@ class BusinessReplies:
         known = await self._businesses.read(row.business)
         assert known.row is not None, "it has dialogs"
         profile = known.profile
-        numbers = await self._directory.numbers_of((*profile.agents, *profile.former))
+        numbers = await self._directory.numbers_of(profile.former)
+        agents = await self._businesses.addable(known)
         business = caller_of(known.row)
         for id in profile.former:
             if id in numbers:
                 await self._dismiss(row, business, id, numbers[id])
-        for id in profile.agents:
-            if id in numbers and numbers[id] != row.customer:
-                await self._call_in(row, business, id, numbers[id])
+        for id, user in agents.items():
+            if user != row.customer:
+                await self._call_in(row, business, id, user)
         await self._log.durable(self._log.applied_position)
         version = known.row.agents_version
         await self._store.caught_up(row.dialog_number, version)
@@ -258,6 +259,11 @@ class BusinessReplies:
     async def _call_in(
         self, row: BusinessDialogRow, business: Caller, id: UUID, user: int
     ) -> None:
+        dialog = await self._open(row, business, user)
+        if dialog is None or user in dialog.members:
+            return
+        if await self._joining.left_last(dialog, user):
+            return
         dialog = await self._open(row, business, user)
         if dialog is None or user in dialog.members:
             return

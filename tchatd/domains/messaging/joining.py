@@ -22,6 +22,7 @@ from tchatd.domains.messaging.errors import (
     RequestNotFound,
     TooManyRequests,
 )
+from tchatd.domains.messaging.events import MemberRemoved
 from tchatd.domains.messaging.identifiers import uuid_bytes
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
@@ -30,6 +31,7 @@ from tchatd.domains.messaging.models import (
     IdText,
 )
 from tchatd.domains.messaging.records import AddRecord, ProfileRecord
+from tchatd.domains.messaging.rows import event_of
 from tchatd.domains.messaging.rules import check_joining, check_may, check_room
 from tchatd.domains.messaging.settings import ADD, DialogSettings, settings_bytes
 from tchatd.domains.messaging.state import MessagingState
@@ -148,6 +150,20 @@ class Joining:
     async def durable(self, dialog: DialogState) -> None:
         """Return once what is seen of it now may be told."""
         await self._log.durable(dialog.changed_position)
+
+    async def left_last(self, dialog: DialogState, user: int) -> bool:
+        """Whether the last of a loaded user here was to leave by themselves."""
+        seq = dialog.by_number[user].left_seq
+        if not seq:
+            return False
+        entry = dialog.entry_at(seq)
+        if entry is not None:
+            event = entry.event
+        else:
+            [row] = await self._dialogs.events(dialog.number, seq - 1, seq, 1)
+            event = event_of(row, dialog.id)
+        assert type(event) is MemberRemoved
+        return event.reason == "left"
 
     # Coming in
 

@@ -67,6 +67,14 @@ async def test_replies_follow_the_log_and_customers_open_dialogs(
     assert made.messaging.open_business == made.beside.businesses.open
 
 
+async def test_who_opens_a_dialog_with_a_business_passes_the_gate(
+    tmp_path: Path,
+) -> None:
+    made = core(tmp_path)
+    assert made.beside.businesses.gate is made.moderation.gate
+    assert made.beside.businesses._blocks is made.people.circles
+
+
 async def test_everything_that_grows_is_pruned(tmp_path: Path) -> None:
     assert set(core(tmp_path).beside.prunes) == {
         *("invite claims", "invites", "scheduled"),

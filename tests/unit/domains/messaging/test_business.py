@@ -29,6 +29,7 @@ from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
 from tests.support.messaging import user_id
+from tests.unit.domains.messaging.test_reach import FakeBlocks
 
 SHOP, ANNA, BERT, CUSTOMER = 5, 6, 7, 20
 
@@ -199,6 +200,68 @@ async def test_a_crash_between_creation_and_coming_is_mended(site: Around) -> No
             ANNA: "member",
             CUSTOMER: "guest",
         }
+
+
+# Who may open one
+
+
+class Closed:
+    """A gate that lets nobody of these open a dialog."""
+
+    def __init__(self, *users: int) -> None:
+        self.users = users
+
+    def check_open(self, user_number: int) -> None:
+        if user_number in self.users:
+            raise errors.Silenced
+
+    def admit(self, user_number: int, dialog_number: int, content: Any) -> None:
+        raise AssertionError
+
+    def admit_edit(self, user_number: int, content: Any) -> None:
+        raise AssertionError
+
+
+async def test_who_may_open_no_dialog_opens_none_with_a_business(site: Around) -> None:
+    await shop(site)
+    dialog = await opened(site)
+    site.businesses.gate = Closed(CUSTOMER, 21)
+    assert (await opened(site)).id == dialog.id  # it is there, and they are in
+    await leave(site, dialog.id, CUSTOMER)
+    position = site.core.journal.next_position
+    for customer in (CUSTOMER, 21):
+        with pytest.raises(errors.Silenced):
+            await opened(site, customer)
+    assert site.core.journal.next_position == position
+    assert (await opened(site, 22)).role == "guest"
+
+
+@pytest.mark.parametrize("blocked", [(SHOP, CUSTOMER), (CUSTOMER, SHOP)])
+async def test_who_is_blocked_by_the_other_opens_none(blocked: tuple[int, int]) -> None:
+    blocks = FakeBlocks()
+    async with around(blocks=blocks) as site:
+        await shop(site)
+        dialog = await opened(site)
+        blocks.blocked = {blocked}
+        assert (await opened(site)).id == dialog.id
+        await leave(site, dialog.id, CUSTOMER)
+        with pytest.raises(errors.NotAllowed):
+            await opened(site)
+        assert (await opened(site, 21)).role == "guest"
+
+
+async def test_who_minds_becomes_no_agent(site: Around) -> None:
+    blocks = FakeBlocks()
+    async with around(blocks=blocks) as site:
+        await shop(site, ANNA)
+        blocks.refusing = [ANNA, BERT]
+        with pytest.raises(errors.NotAllowed) as refused:
+            await shop(site, ANNA, BERT)
+        assert refused.value.fields == {"agents": str(user_id(BERT))}
+        # Who is one stays one, and is put into no dialog any more.
+        assert (await shop(site, ANNA)).agents == (user_id(ANNA),)
+        dialog = await opened(site)
+        assert await roles(site, dialog.id) == {SHOP: "owner", CUSTOMER: "guest"}
 
 
 # Who answers

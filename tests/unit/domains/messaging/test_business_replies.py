@@ -19,6 +19,7 @@ from tchatd.kernel.quarantine import REST_MS_MIN
 from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
 from tests.support.messaging import Core, shape, text, user_id
+from tests.unit.domains.messaging.test_reach import FakeBlocks
 
 SHOP, ANNA, BERT, CUSTOMER = 5, 6, 7, 20
 NEVER = Hours(time_zone="Asia/Bangkok", weekly=())
@@ -358,6 +359,28 @@ async def test_agents_stay_where_the_business_has_left(site: Around) -> None:
         await again.core.do(ANNA, GetDialog(id))
         assert await again.members(id) == [ANNA, BERT, CUSTOMER]
         assert await again.stores.business.behind(9) == []
+
+
+async def test_agents_who_left_or_mind_by_now_are_not_called_in(site: Around) -> None:
+    blocks = FakeBlocks()
+    async with around(blocks=blocks) as site:
+        await shop(site, ANNA, BERT)
+        id = await opened(site)
+        leave = RemoveMember(dialog_id=id, user_id=user_id(ANNA))
+        await site.core.do(ANNA, leave)
+        await shop(site, ANNA, BERT, 8, 9)
+        blocks.refusing = [9]
+        await site.replies.follow()
+        assert await members(site, id) == [SHOP, BERT, 8, CUSTOMER]
+        async with restarted(site) as again:
+            await shop(again, ANNA, 8)
+            await again.replies.follow()
+            assert await members(again, id) == [SHOP, 8, CUSTOMER]
+            # Who was removed may be called in again, who left may not.
+            await shop(again, ANNA, BERT, 8)
+            await again.core.flusher.flush()
+            await again.replies.follow()
+            assert await members(again, id) == [SHOP, BERT, 8, CUSTOMER]
 
 
 # Mistakes of ours
