@@ -23,7 +23,7 @@ from tchatd.domains.messaging.events import (
     OwnState,
 )
 from tchatd.domains.messaging.identifiers import uuid_text
-from tchatd.domains.messaging.member import Member, MemberExtra, extra_of
+from tchatd.domains.messaging.member import PLAIN, Member, MemberExtra, extra_of
 from tchatd.domains.messaging.models import MEMBERS_SHOWN_MAX, Done
 from tchatd.domains.messaging.records import (
     AddRecord,
@@ -48,6 +48,7 @@ from tchatd.domains.messaging.store import (
     MEMBER_ROLE,
     OWN,
     ROLES,
+    STAFF,
 )
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
@@ -57,7 +58,8 @@ def add(dialog: DialogState, record: AddRecord, position: int) -> Entry:
     """Who comes has read everything so far, and finds the dialog new.
 
     Who comes back keeps what they have sent (client_ids name messages for ever), what
-    they had deleted for themselves, and a silence that a moderator has laid on them.
+    they had deleted for themselves, and a silence that a moderator has laid on them,
+    but not in a role where nobody may be left who could end it.
     """
     added = BitMap.deserialize(record.added)
     before = dialog.members
@@ -67,14 +69,12 @@ def add(dialog: DialogState, record: AddRecord, position: int) -> Entry:
     dialog.members = before | added
     dialog.set_participants(record.participants)
     rows = []
-    member = None
     for number in added:
         member = dialog.by_number.get(number)
         if member is None:
             member = dialog.by_number[number] = Member()
         _join(member, record.role, seq, dialog.message_count, record.at_ms, position)
         rows.append(member.row(dialog.number, number))
-    view = dialog.view(member)
     event = MemberAdded(
         dialog.id,
         seq,
@@ -88,12 +88,29 @@ def add(dialog: DialogState, record: AddRecord, position: int) -> Entry:
     changes = Changes(
         profile=dialog.profile(),
         members=tuple(rows),
-        told=((added, DialogCreated(dialog.id, seq, view)),),
+        told=_newcomers(dialog, added, seq),
     )
-    came_alone = record.actor in added
-    answer = view if came_alone else event
+    answer: Any = event
+    if record.actor in added:  # they came by themselves
+        answer = dialog.view(dialog.by_number[record.actor])
     return _entry(
         dialog, record, position, MEMBER_ADDED, event, before, answer, changes
+    )
+
+
+def _newcomers(
+    dialog: DialogState, added: BitMap, seq: int
+) -> tuple[tuple[BitMap, DialogCreated], ...]:
+    """What they are told: all who keep nothing for themselves one thing, each other one
+    what is theirs alone."""
+    own = [n for n in added if dialog.by_number[n].extra != PLAIN]
+    plain = added - BitMap(own)
+    groups = [BitMap((number,)) for number in own]
+    if plain:
+        groups.append(plain)
+    return tuple(
+        (group, DialogCreated(dialog.id, seq, dialog.view(dialog.by_number[group[0]])))
+        for group in groups
     )
 
 
@@ -110,7 +127,7 @@ def _join(
     member.extra = MemberExtra(
         hidden=member.extra.hidden,
         cleared_seq=member.extra.cleared_seq,
-        silenced_until_ms=member.extra.silenced_until_ms,
+        silenced_until_ms=0 if role in STAFF else member.extra.silenced_until_ms,
     )
 
 

@@ -56,6 +56,7 @@ from tchatd.domains.messaging.store import (
     ADMIN,
     OWNER,
     ROLES,
+    STAFF,
     CommandLog,
     DialogStore,
     UserDirectory,
@@ -68,7 +69,6 @@ from tchatd.kernel.routing import Context
 _TRIES: Final = ATTEMPTS_MAX + 3
 """A command that waits for a member, for all members, for names and for the owners
 needs as many turns even when nothing comes in between."""
-_STAFF: Final = (OWNER, ADMIN)
 _NOBODY: Final = bytes(16)
 """Shown as the id of a member whose account is gone."""
 
@@ -189,7 +189,7 @@ class Membership:
         role = ROLES.index(command.role)
         if is_self:
             # Owners and admins may step down, and nobody rises by themselves.
-            if mine.role not in _STAFF or RANKS[role] > RANKS[mine.role]:
+            if mine.role not in STAFF or RANKS[role] > RANKS[mine.role]:
                 raise NotAllowed("Nobody gives themselves a role.")
         elif role == OWNER:
             check_may(dialog, mine, HAND_OVER, "Only an owner makes an owner.")
@@ -231,9 +231,11 @@ class Membership:
         if command.silenced_until is not UNSET:
             check_outranks(mine, member)
             until = until_ms(command.silenced_until, self._clock.now_ms())
+            if until and RANKS[role] >= RANKS[ADMIN if hands_over else mine.role]:
+                raise Invalid(fields={"silenced_until": "nobody could end it then"})
             if until != member.extra.silenced_until_ms:
                 records.append(RestrictRecord(*head, other, other_id, until))
-        elif member.extra.silenced_until_ms and role != member.role and role in _STAFF:
+        elif member.extra.silenced_until_ms and role != member.role and role in STAFF:
             # Else nobody could end it, once they are above whoever could.
             records.append(RestrictRecord(*head, other, other_id, 0))
         for record in records:

@@ -41,6 +41,7 @@ MEMBER: Final = 0
 OWNER: Final = 1
 ADMIN: Final = 2
 GUEST: Final = 3
+STAFF: Final = (OWNER, ADMIN)
 TYPES: Final = ("user", "group", "channel", "business")
 """A dialog's type is stored as its index here."""
 

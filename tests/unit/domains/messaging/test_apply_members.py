@@ -50,6 +50,37 @@ def test_who_joins_finds_the_dialog_new_and_everything_read(apply: Applied) -> N
     assert entry.changes.members[0].joined_seq == 3
 
 
+def test_who_is_added_with_others_is_told_nobody_elses_view(apply: Applied) -> None:
+    for _ in range(3):
+        apply(a.message(1, 1))
+    for user, extra in (
+        (2, MemberExtra(cleared_seq=3)),
+        (3, MemberExtra(hidden=BitMap((2,)).serialize(), silenced_until_ms=99)),
+    ):
+        apply(a.own(1, user, extra_bytes(extra)))
+        a.remove(apply, 1, user, user)
+    entry = a.add(apply, 1, 1, 2, 3, 4, 5)
+    assert entry.changes is not None
+    told = {tuple(who): event.dialog for who, event in entry.changes.told}
+    assert set(told) == {(4, 5), (2,), (3,)}
+    plain = told[4, 5]
+    assert (plain.hidden, plain.cleared_seq, plain.silenced_until) == 3 * (UNSET,)
+    assert (told[2,].hidden, told[2,].cleared_seq) == (UNSET, 3)
+    assert (told[3,].hidden, told[3,].cleared_seq) == (((2, 2),), UNSET)
+    assert told[3,].silenced_until is not UNSET
+
+
+def test_nobody_comes_back_silenced_to_a_role_above_who_could_end_it(
+    apply: Applied,
+) -> None:
+    for user, role in ((2, ADMIN), (3, MEMBER)):
+        apply(a.restrict(1, 1, user, a.AT_MS))
+        a.remove(apply, 1, 1, user)
+        a.add(apply, 1, 1, user, role=role)
+    silences = [apply.member(user).extra.silenced_until_ms for user in (2, 3)]
+    assert silences == [0, a.AT_MS]
+
+
 def test_who_comes_by_themselves_is_answered_with_the_dialog(apply: Applied) -> None:
     entry = a.add(apply, 1, 4, 4, role=GUEST)
     assert isinstance(entry.answer, Dialog)

@@ -345,6 +345,25 @@ async def test_only_those_above_silence(core: Core, by: int, whom: int) -> None:
         await core.do(by, change(dialog, whom, silenced_until=until))
 
 
+@pytest.mark.parametrize("hands_over", [False, True])
+async def test_nobody_is_silenced_in_a_role_that_nobody_is_above(
+    core: Core, hands_over: bool
+) -> None:
+    dialog = await ranked(core)
+    until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
+    at = core.journal.next_position
+    for by, role in ((1, "owner"), (4, "admin")):
+        command = change(dialog, 2, role, silenced_until=until, hands_over=hands_over)
+        with pytest.raises(Invalid) as refused:
+            await core.do(by, command)
+        assert list(refused.value.fields) == ["silenced_until"]
+    assert core.journal.next_position == at
+    answer = await core.do(1, change(dialog, 2, "admin", silenced_until=until))
+    assert (answer.role, answer.silenced_until is UNSET) == ("admin", False)
+    answer = await core.do(1, change(dialog, 2, "owner", silenced_until=None))
+    assert (answer.role, answer.silenced_until) == ("owner", UNSET)
+
+
 async def test_a_role_and_a_silence_come_in_one_call(core: Core) -> None:
     dialog = await core.do(1, group_of([2]))
     until = datetime.fromtimestamp(NOW_MS / 1_000 + 60, UTC)
