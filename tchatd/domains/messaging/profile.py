@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
-from tchatd.domains.messaging.access import DialogAccess
+from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import NotAllowed
 from tchatd.domains.messaging.member_models import (
@@ -17,6 +17,7 @@ from tchatd.domains.messaging.member_models import (
 )
 from tchatd.domains.messaging.message_commands import ClearDialog
 from tchatd.domains.messaging.models import Done
+from tchatd.domains.messaging.reach import Blocks, may_reach
 from tchatd.domains.messaging.records import DropRecord, ProfileRecord
 from tchatd.domains.messaging.rules import check_may, check_room, check_settings
 from tchatd.domains.messaging.settings import (
@@ -27,7 +28,7 @@ from tchatd.domains.messaging.settings import (
 )
 from tchatd.domains.messaging.store import TYPES, CommandLog
 from tchatd.kernel.clock import Clock
-from tchatd.kernel.errors import Invalid
+from tchatd.kernel.errors import Invalid, Unavailable
 from tchatd.kernel.routing import Context
 
 
@@ -39,21 +40,24 @@ class Profiles:
         log: CommandLog,
         access: DialogAccess,
         clear: Callable[[Context, ClearDialog], Any],
+        blocks: Blocks,
         clock: Clock,
     ) -> None:
         self._log = log
         self._access = access
         self._clear = clear
+        self._blocks = blocks
         self._clock = clock
 
     async def change(self, context: Context, command: ChangeDialog) -> Any:
         """A Deferred of the Dialog; what is so already changes nothing.
 
         Raises:
-            DialogNotFound, NotAllowed, Invalid
+            DialogNotFound, Invalid
+            NotAllowed: also of who is blocked, in a dialog of two.
         """
         caller = context.user
-        dialog = await self._access.open(caller.user_number, command.dialog_id)
+        dialog = await self._reached(caller.user_number, command.dialog_id)
         member = dialog.by_number[caller.user_number]
         check_may(dialog, member, SET_PROFILE)
         name, avatar, settings = dialog.name, dialog.avatar, dialog.settings
@@ -78,6 +82,15 @@ class Profiles:
             settings_bytes(settings),
         )
         return self._log.submit(record, context.connection)
+
+    async def _reached(self, user: int, id: str) -> DialogState:
+        """The dialog, until the next await. Raises: see `change`."""
+        for _ in range(ATTEMPTS_MAX):
+            dialog = await self._access.open(user, id)
+            if may_reach(self._blocks, dialog, user):
+                return dialog
+            await self._blocks.load(list(dialog.members))
+        raise Unavailable("Too much is being loaded.")
 
     async def drop(self, context: Context, command: DropDialog) -> Any:
         """A Deferred: the dialog is gone for everybody; of two people it stays, and its

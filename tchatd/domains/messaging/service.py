@@ -131,7 +131,9 @@ class MessagingService:
         self.messages = MessageReading(log, store, directory, self._access, targets)
         self.editing = Editing(log, directory, self._bots, clock, targets)
         self.hiding = Hiding(log, clock, self._access, targets)
-        self.profiles = Profiles(log, self._access, self.hiding.clear_dialog, clock)
+        self.profiles = Profiles(
+            log, self._access, self.hiding.clear_dialog, self._blocks, clock
+        )
         self.reacting = Reacting(log, clock, targets)
         reading = Reading(state, log, store, self._access, self.messages)
         self.list_dialogs = reading.list_dialogs

@@ -38,6 +38,7 @@ from tests.support.messaging import (
     user_id,
     with_user,
 )
+from tests.unit.domains.messaging.test_reach import FakeBlocks
 
 URL = "https://f.example/a"
 
@@ -226,3 +227,19 @@ async def test_who_clears_a_dialog_of_two_is_told_what_has_become_of_it(
     members, own, left_out = told
     assert (members, left_out) == ([1], None)
     assert (own.cleared_seq, own.read_seq, own.unread_count) == (3, 2, 0)
+
+
+async def test_who_is_blocked_sets_nothing_in_a_dialog_of_two() -> None:
+    blocks = FakeBlocks()
+    core = Core(blocks=blocks)
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        group = await core.do(1, group_of([2]))
+        blocks.blocked = {(2, 1)}
+        vanish = {"vanish_after_s": 3_600}
+        with pytest.raises(errors.NotAllowed):
+            await core.do(1, put(dialog, settings=vanish))
+        view = await core.do(2, put(dialog, settings=vanish))
+        assert view.settings.vanish_after_s == 3_600
+        await core.do(1, put(group, settings=vanish))
+        await core.do(1, DropDialog(dialog.id))  # for themselves
