@@ -24,6 +24,7 @@ from tchatd.domains.messaging.errors import (
 from tchatd.domains.messaging.identifiers import message_address
 from tchatd.domains.messaging.member import Member
 from tchatd.domains.messaging.message_access import Missing
+from tchatd.domains.messaging.message_state import as_of
 from tchatd.domains.messaging.models import SendMessage
 from tchatd.domains.messaging.store import Bots
 
@@ -113,6 +114,7 @@ def _check_root(dialog: DialogState, member: Member, id: UUID, seq: int) -> bool
         if seq >= dialog.tail_first_seq:
             raise no_thread()
         return False
+    state = as_of(state, dialog.now_ms())
     if state.id != str(id) or member.extra.hides(seq):
         raise no_thread()
     if state.is_deleted:

@@ -1,8 +1,8 @@
 """Owns what somebody says differently or takes back: edits, deletions for everyone.
 
-Who may not write any more (the dialog was set so, or a moderator silenced them) may
-still edit and delete what they have said: they said it while they were allowed to, and
-to correct it or take it back is theirs. Moderators delete what should not stay.
+Who may not write any more (the dialog was set so, or a moderator silenced them) does
+not edit either, which would be to go on by what they said before. To take it back stays
+theirs. Moderators delete what should not stay.
 """
 
 from __future__ import annotations
@@ -91,7 +91,6 @@ class Editing:
         body = state.body
         now_ms = self._clock.now_ms()
         _check_editable(target, caller.user_number, now_ms)
-        # Else who may not speak would go on by what they said before.
         rules.check_may_speak(dialog, target.member, now_ms)
         content = rules.content_of(body.type, command.content)
         texts, mentioned = _mentioned(command, target, numbers)

@@ -68,7 +68,8 @@ from tchatd.kernel.routing import Context
 
 _TRIES: Final = ATTEMPTS_MAX + 3
 """A command that waits for a member, for all members, for names and for the owners
-needs as many turns even when nothing comes in between."""
+needs as many turns even when nothing comes in between; so does one that asks who may be
+added."""
 _NOBODY: Final = bytes(16)
 """Shown as the id of a member whose account is gone."""
 
@@ -101,20 +102,24 @@ class Membership:
         caller = context.user
         role = ROLES.index(command.role)
         dialog = await self._access.open(caller.user_number, command.dialog_id)
-        number, here = dialog.number, dialog.members
+        number = dialog.number
         _check_may_add(dialog, dialog.by_number[caller.user_number], role)
         found = await self._directory.numbers_of(command.user_ids)
         rules.check_known(command.user_ids, found, "user_ids")
         ids = {user: id for id, user in found.items()}
         wanted = BitMap(ids)
-        new = {id: user for id, user in found.items() if user not in here}
-        await check_addable(self._blocks, caller.user_number, new, "user_ids")
+        asked = BitMap()
         for _ in range(_TRIES):
             dialog = await self._access.open_number(caller.user_number, number)
             _check_may_add(dialog, dialog.by_number[caller.user_number], role)
             coming = wanted - dialog.members
             if not coming:
                 return self._nobody_added(context, dialog)
+            if coming - asked:  # again, too: somebody may leave meanwhile
+                new = {ids[user]: user for user in coming - asked}
+                await check_addable(self._blocks, caller.user_number, new, "user_ids")
+                asked = asked | coming
+                continue
             rules.check_joining(dialog, coming)
             check_room(dialog)
             # Who has been here before has sent messages, and client_ids with them.

@@ -17,8 +17,9 @@ from tchatd.domains.messaging.content import (
 )
 from tchatd.domains.messaging.message_commands import DeleteMessage, GetMessage
 from tchatd.domains.messaging.models import SendMessage
+from tchatd.domains.messaging.settings import DialogSettings
 from tests.support.messaging import client_id, group_of, text, user_id
-from tests.support.rooms import Room, SomeBots, id_of
+from tests.support.rooms import PLACES, Room, SomeBots, id_of
 
 NOW_MS = 1_800_000_000_000
 BUTTONS = ((Button("Yes", data="y"), Button("Web", url="https://b.example/")),)
@@ -79,6 +80,15 @@ async def test_who_cannot_write_in_a_thread_is_told_why(room: Room) -> None:
         with pytest.raises(error):
             await room.say(3, thread_id=thread_id)
     assert room.entries == entries
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_nobody_writes_under_a_message_whose_time_is_over(place: str) -> None:
+    room = await Room(place).open(settings=DialogSettings(vanish_after_s=3_600))
+    root = await room.say(2)
+    room.core.clock.advance(3_600_000)
+    with pytest.raises(errors.MessageGone):
+        await room.say(3, thread_id=id_of(root))
 
 
 async def test_a_repeat_in_a_thread_gets_the_first_answer_whatever_became_of_it(

@@ -44,6 +44,7 @@ from tests.support.messaging import (
     user_id,
     with_user,
 )
+from tests.unit.domains.messaging.test_reach import FakeBlocks
 
 NOW_MS = 1_800_000_000_000
 
@@ -181,6 +182,24 @@ async def test_in_a_full_journal_nothing_changes(core: Core) -> None:
         with pytest.raises(JournalFull):
             await core.do(1, command)
     assert await roles(core, dialog) == {1: "owner", 2: "member"}
+
+
+async def test_who_leaves_while_they_are_added_is_asked_too() -> None:
+    class Blocks(FakeBlocks):
+        async def not_addable(self, adder: int, numbers: Sequence[int]) -> list[int]:
+            if 3 in self.refusing and 3 not in numbers:
+                await core.do(3, remove(dialog, 3))
+            return await super().not_addable(adder, numbers)
+
+    blocks = Blocks()
+    core = Core(blocks=blocks)
+    async with loading(core):
+        dialog = await core.do(1, group_of([2, 3]))
+        blocks.refusing = [3]
+        with pytest.raises(errors.NotAllowed) as refused:
+            await core.do(1, add(dialog, 3, 4))
+        assert refused.value.fields == {"user_ids": str(user_id(3))}
+        assert await roles(core, dialog) == {1: "owner", 2: "member"}
 
 
 # Roles
