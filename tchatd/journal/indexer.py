@@ -20,6 +20,7 @@ from typing import Any, Final
 import trio
 from msgspec import Struct
 
+from tchatd.domains.messaging.content import TextContent
 from tchatd.domains.messaging.entry import Entry
 from tchatd.domains.messaging.finding import texts_of
 from tchatd.domains.messaging.message_state import MessageState
@@ -397,4 +398,6 @@ def _doc_of(state: MessageState) -> MessageDoc:
 
 
 def _said(content: Any) -> str:
+    if type(content) is TextContent:
+        return content.text
     return "\n".join(text for _, text in texts_of(content))
