@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from tchatd import __version__
+from tchatd.providers.cookies import NoCookies
 from tchatd.providers.guard import NotPublic
 
 _ANSWER_BYTES_MAX: Final = 4_096
@@ -42,6 +43,7 @@ class HttpCourier:
         self._client = httpx.AsyncClient(
             transport=transport,
             timeout=timeout_s,
+            cookies=NoCookies(),
             follow_redirects=False,
             trust_env=False,
             headers={"user-agent": f"tchatd/{__version__}"},

@@ -5,6 +5,9 @@ metadata, the neighbours). Names are looked up here, every address of the answer
 checked, and the connection is made to the very address that was checked, so that a
 name that means something else a moment later gains nothing. Redirects and connections
 that are used again go through the same door, for it is below HTTP.
+
+HTTP/1.1 is all that is spoken: of an answer that breaks the rules of HTTP/2 httpcore
+lets h2's own exceptions through, and frames are a surface that one POST does not need.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import math
 import socket
 import ssl
 from collections.abc import Iterable
+from functools import partial
 from ipaddress import (
     IPv4Address,
     IPv6Address,
@@ -28,6 +32,8 @@ import trio
 
 ADDRESSES_MAX: Final = 8
 """Of one name that are tried; all of them are checked."""
+LOOKUPS_MAX: Final = 64
+"""Of names, at once, of webhooks and of previews each."""
 _NOT_OURS_TO_CALL: Final = tuple(
     ip_network(text)
     for text in (
@@ -90,8 +96,22 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
+    """Asks the system, in threads of its own: a name whose servers do not answer keeps
+    one for as long as the system waits, also after who asked has given up.
+
+    lookups_max: at once; more fail, as if the name were not known.
+    """
+
+    def __init__(self, lookups_max: int = LOOKUPS_MAX) -> None:
+        self._threads = trio.CapacityLimiter(lookups_max)
+
     async def addresses(self, host: str, port: int) -> list[str]:
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if self._threads.available_tokens < 1:
+            raise OSError("too many names are being looked up")
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await trio.to_thread.run_sync(
+            look_up, abandon_on_cancel=True, limiter=self._threads
+        )
         return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
 
@@ -175,6 +195,6 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
             max_keepalive_connections=connections_max,
             keepalive_expiry=30.0,
             http1=True,
-            http2=True,
+            http2=False,
             network_backend=backend,
         )

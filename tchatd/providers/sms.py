@@ -13,6 +13,7 @@ import msgspec
 from tchatd.domains.auth.models import CodeMessage
 from tchatd.kernel.errors import Unavailable
 from tchatd.observe.logging import get_logger
+from tchatd.providers.cookies import NoCookies
 
 _log = get_logger("sms")
 _ANSWER_BYTES_MAX = 65_536
@@ -62,6 +63,7 @@ class TwilioSms:
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=connections_max),
             transport=transport,
+            cookies=NoCookies(),
             follow_redirects=False,
             trust_env=False,
         )

@@ -79,3 +79,14 @@ async def test_nobody_there_a_private_address_and_a_url_that_is_none() -> None:
         with pytest.raises(NotDelivered, match="not public"):
             await sender.deliver(received.url, b"{}", {})
         assert received.requests == []
+
+
+async def test_no_cookie_is_kept_or_sent_on() -> None:
+    cookie = {"set-cookie": "whose=another-bots; Path=/"}
+    async with receiver() as received, courier() as sender:
+        received.answers = [Answer(200, cookie)]
+        for _ in range(2):
+            await sender.deliver(received.url, b"{}", {})
+    assert [request.headers.get("cookie") for request in received.requests] == [
+        *(None, None)
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import httpcore
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from tchatd.providers.guard import (
     GuardedBackend,
@@ -221,3 +224,47 @@ async def test_over_tls_it_is_the_name_of_the_url_that_is_asked_and_vouched_for(
                         await client.post(url, content=b"x")
     assert asked == ["bot.example", "bot.example"]
     assert len(received.requests) == 1
+
+
+async def test_nothing_but_http_1_is_spoken(tmp_path: Path) -> None:
+    """A frame that HTTP/2 forbids is raised past httpx, and is anybody's to send."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*make_certificate(tmp_path))
+    server.set_alpn_protocols(["h2", "http/1.1"])
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    backend = GuardedBackend(SystemResolver(), allow_private=True)
+    transport = GuardedTransport(backend, connections_max=1, tls=careless)
+    async with (
+        receiver(tls=server) as received,
+        httpx.AsyncClient(transport=transport) as client,
+    ):
+        answer = await client.get(f"https://127.0.0.1:{received.port}/")
+        assert answer.http_version == "HTTP/1.1"
+
+
+async def test_names_that_take_long_take_nobodys_threads_but_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    released = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        released.wait(10)
+        return []
+
+    resolver = SystemResolver(lookups_max=2)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(2):
+                nursery.start_soon(resolver.addresses, f"slow{number}.example", 443)
+            await trio.testing.wait_all_tasks_blocked()
+            others = trio.to_thread.current_default_thread_limiter()
+            assert others.borrowed_tokens == 0
+            with pytest.raises(OSError, match="too many"):
+                await resolver.addresses("next.example", 443)
+            nursery.cancel_scope.cancel()
+        with pytest.raises(OSError, match="too many"):  # the threads are still there
+            await resolver.addresses("next.example", 443)
+    finally:
+        released.set()

@@ -118,3 +118,18 @@ async def test_a_provider_that_does_not_answer_is_given_up_on() -> None:
             await sms.send(TO, "123456")
         await sms.aclose()
         nursery.cancel_scope.cancel()
+
+
+async def test_no_cookie_is_kept_or_sent_on() -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(201, headers={"set-cookie": "a=b; Path=/"}, json={})
+
+    sms = twilio(answer)
+    for _ in range(2):
+        await sms.send(TO, "text")
+    await sms.aclose()
+    assert len(requests) == 2
+    assert not [request for request in requests if "cookie" in request.headers]
