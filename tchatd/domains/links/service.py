@@ -33,7 +33,7 @@ class LinkPreviews:
         self._cached: Lru[str, tuple[int, LinkPreview | None]] = Lru(
             settings.cached_max
         )
-        self._waiting: dict[str, list[Deferred[LinkPreview]]] = {}
+        self._waiting: dict[str, list[tuple[str, Deferred[LinkPreview]]]] = {}
 
     def get(self, context: Context, command: GetLinkPreview) -> Any:
         """The preview, at once if it is cached.
@@ -46,17 +46,23 @@ class LinkPreviews:
         cached = self._cached.get(url)
         if cached is not None and cached[0] > self._clock.now_ms():
             return _shown(cached[1], command.url)
-        waiting = self._waiting.get(url)
-        if waiting is None:
-            self._waiting[url] = []
-            return self._make(self._previewer, url, command.url)
+        if url in self._waiting:
+            return self._join(url, command.url)
+        return self._make(self._previewer, url, command.url)
+
+    def _join(self, url: str, asked: str) -> Deferred[LinkPreview]:
+        waiting = self._waiting[url]
         if len(waiting) >= WAITING_MAX:
             raise Unavailable("Many wait for this preview.")
         deferred: Deferred[LinkPreview] = Deferred()
-        waiting.append(deferred)
+        waiting.append((asked, deferred))
         return deferred
 
-    async def _make(self, previewer: Previewer, url: str, asked: str) -> LinkPreview:
+    async def _make(self, previewer: Previewer, url: str, asked: str) -> Any:
+        # Only here: whoever is turned away before it runs must not be waited for.
+        if url in self._waiting:
+            return self._join(url, asked)
+        self._waiting[url] = []
         error: DomainError = Unavailable("It was not made in time.")
         preview: LinkPreview | None = None
         try:
@@ -68,11 +74,11 @@ class LinkPreviews:
             raise
         finally:
             # Also when whoever came first was given up: the others must not wait on.
-            for deferred in self._waiting.pop(url):
+            for other, deferred in self._waiting.pop(url):
                 if preview is None:
                     deferred.fail(error)
                 else:
-                    deferred.resolve(_shown(preview, asked))
+                    deferred.resolve(_shown(preview, other))
         return _shown(preview, asked)
 
     def __len__(self) -> int:

@@ -12,7 +12,12 @@ from msgspec import UNSET
 
 from tchatd.domains.links.models import LinkPreview, LinkSettings
 from tchatd.kernel.errors import Unavailable
-from tchatd.providers.link_previews import HttpLinkPreviews, decoded, preview_of
+from tchatd.providers.link_previews import (
+    CHARSETS,
+    HttpLinkPreviews,
+    decoded,
+    preview_of,
+)
 from tests.support.receiver import Answer, receiver
 
 AT = "https://a.example/deep/page"
@@ -51,6 +56,8 @@ def test_a_page_says_who_it_is() -> None:
         ("<meta property='og:title' content='a'><title>b</title>", "a"),
         ("<meta property=og:title content=''><title>b</title>", "b"),
         ("<meta name='twitter:title' content='t'><title>b</title>", "t"),
+        ("<meta x>" * 150 + "<meta property=og:title content=a><title>b</title>", "a"),
+        ("<meta x>" * 999 + "<meta property=og:title content=a><title>b</title>", "b"),
     ],
 )
 def test_a_title_is_what_a_person_reads(page: str, title: str) -> None:
@@ -60,7 +67,12 @@ def test_a_title_is_what_a_person_reads(page: str, title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["", "hello", "<title></title>", "<title> &#8203; </title>", "<meta>", "<"]
+    "page",
+    [
+        *("", "hello", "<title></title>", "<title> &#8203; </title>", "<meta>", "<"),
+        "<head></head><title>of no head</title>",
+        "<body><svg><title>of a picture</title></svg>",
+    ],
 )
 def test_a_page_without_a_title_has_no_preview(page: str) -> None:
     assert of(page) is None
@@ -87,10 +99,17 @@ def test_an_image_is_a_plain_address_or_none(image: str) -> None:
         ("<meta charset=big5>中".encode("big5"), "text/html", "<meta charset=big5>中"),
         (b"caf\xe9", "text/html; charset=nonsense", "caf\ufffd"),
         (b"caf\xe9", "text/html", "caf\ufffd"),
+        (b"a-bc", "text/html; charset=punycode", "a-bc"),
+        (b"a\\u0041", "text/html; charset=unicode_escape", "a\\u0041"),
     ],
 )
 def test_a_page_is_read_in_its_own_letters(body: bytes, kind: str, text: str) -> None:
     assert decoded(body, kind) == text
+
+
+def test_every_charset_that_is_taken_is_known() -> None:
+    for charset in CHARSETS:
+        assert decoded(b"a" * 8, f"text/html; charset={charset}")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +121,8 @@ def test_a_page_is_read_in_its_own_letters(body: bytes, kind: str, text: str) ->
         "<meta " + "a = " * 40_000,
         "<title>" + "&lt;" * 40_000,
         "<meta property=og:title content=x>" * 5_000,
+        f"<meta {'a' * 3_990}>" * 500,
+        f"<meta {'a= ' * 1_300}>" * 500,
     ],
 )
 def test_a_hostile_page_costs_little(page: str) -> None:
@@ -151,6 +172,31 @@ async def test_redirects_are_followed_so_far() -> None:
     assert found is not None
     assert requests == 3
     assert await fetch(again, redirects_max=2) == (None, 3)
+
+
+async def test_the_body_of_a_redirect_is_not_read() -> None:
+    packed = {"location": "/other", "content-encoding": "gzip"}
+    found, requests = await fetch(
+        Answer(302, packed, b"what would fail to unpack"),
+        Answer(200, HTML, PAGE.encode()),
+    )
+    assert found is not None
+    assert requests == 2
+
+
+async def test_no_cookie_is_kept_or_sent_on() -> None:
+    made = previews()
+    async with receiver() as received:
+        cookie = {"set-cookie": "who=asks; Path=/"}
+        received.answers = [
+            Answer(302, {"location": "/other", **cookie}),
+            Answer(200, HTML | cookie, PAGE.encode()),
+        ]
+        for _ in range(2):
+            await made.preview(received.url)
+    await made.aclose()
+    assert len(received.requests) == 3
+    assert not [r for r in received.requests if "cookie" in r.headers]
 
 
 async def test_what_is_far_down_a_page_is_not_read() -> None:

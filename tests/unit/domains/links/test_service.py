@@ -47,17 +47,22 @@ class World:
         )
 
     async def get(self, url: str = URL) -> LinkPreview:
-        answer = self.service.get(as_user(1), GetLinkPreview(url))
+        return await self.settle(self.ask(url))
+
+    def ask(self, url: str = URL) -> Any:
+        return self.service.get(as_user(1), GetLinkPreview(url))
+
+    async def settle(self, answer: Any) -> LinkPreview:
+        """The value of whatever a handler answered."""
+        if hasattr(type(answer), "__await__"):
+            answer = await answer
         if isinstance(answer, Deferred):
             done = trio.Event()
             answer.on_done(lambda _: done.set())
             await done.wait()
-            result: LinkPreview = answer.result()
-            return result
-        if isinstance(answer, LinkPreview):
-            return answer
-        made: LinkPreview = await answer
-        return made
+            answer = answer.result()
+        assert isinstance(answer, LinkPreview)
+        return answer
 
 
 async def test_a_preview_is_kept_for_a_while_and_then_made_again() -> None:
@@ -166,3 +171,28 @@ async def test_without_a_previewer_there_are_none() -> None:
     off = LinkPreviews(None, ManualClock(), LinkSettings())
     with pytest.raises(PreviewsOff):
         off.get(as_user(1), GetLinkPreview(URL))
+
+
+async def test_nobody_waits_for_one_who_was_turned_away(autojump_clock: object) -> None:
+    world = World()
+    world.ask().close()  # as the dispatcher does when too many requests wait
+    with trio.fail_after(1):
+        assert (await world.get()).title == "A page"
+
+
+async def test_who_asks_before_the_first_has_begun_waits_for_the_same_answer() -> None:
+    world = World()
+    first, second = world.ask(), world.ask(URL + "#part")
+    world.previewer.gate = trio.Event()
+    found: list[LinkPreview] = []
+
+    async def settle(answer: Any) -> None:
+        found.append(await world.settle(answer))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(settle, first)
+        nursery.start_soon(settle, second)
+        await trio.testing.wait_all_tasks_blocked()
+        world.previewer.gate.set()
+    assert sorted(preview.url for preview in found) == [URL, URL + "#part"]
+    assert world.previewer.asked == [URL]
