@@ -9,6 +9,7 @@ from uuid import UUID
 import trio
 
 from tchatd.app.conversations import Conversations
+from tchatd.app.jobs import report
 from tchatd.domains.auth.service import AuthService
 from tchatd.domains.bots import routes
 from tchatd.domains.bots.callbacks import Callbacks
@@ -66,13 +67,22 @@ class Bots:
             PostgresBotStore(pool), AuthSessions(auth), keys, clock, ids, settings
         )
         auth.other_tokens = self.service
+        conversations = Conversations(state, applier, clock)
         self.webhooks = Webhooks(
-            self.store, self.service, hub, keys, clock, ids, settings, os.urandom
+            self.store,
+            self.service,
+            conversations,
+            hub,
+            keys,
+            clock,
+            ids,
+            settings,
+            os.urandom,
         )
         self.callbacks = Callbacks(
             self.service,
             self.webhooks,
-            Conversations(state, applier, clock),
+            conversations,
             hub,
             clock,
             ids,
@@ -100,6 +110,7 @@ class Bots:
                 concurrency_max=settings.webhook_concurrency_max,
             ),
         )
+        self.delivery.report = partial(report, "webhooks")
         for name in self.webhooks.statistics():
             metrics.gauge(
                 f"bots_{name}", f"Bots: {name}", partial(self._statistic, name)
@@ -124,7 +135,8 @@ class Bots:
         await self.delivery.run(task_status=task_status)
 
     async def prune(self) -> int:
-        """Forget one batch of dead letters that are old."""
+        """Forget one batch of dead letters that are old, and of what waits for webhooks
+        that have been disabled for as long."""
         kept_ms = round(self._settings.dead_letters_kept_s * 1000)
         return await self.store.prune(self._clock.now_ms() - kept_ms, 1_000)
 

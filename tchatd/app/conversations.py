@@ -11,6 +11,7 @@ from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.identifiers import message_address
 from tchatd.domains.messaging.message_state import MessageState
+from tchatd.domains.messaging.models import Message
 from tchatd.domains.messaging.records import DeleteRecord
 from tchatd.domains.messaging.rules import check_room
 from tchatd.domains.messaging.state import MessagingState
@@ -42,6 +43,30 @@ class Conversations:
             sender_id=UUID(bytes=state.sender_id),
             message=dialog.message_of(state),
         )
+
+    async def message_now(self, id: UUID) -> Message | None:
+        """The message for who was told of it, whether or not they are still in its
+        dialog; None if that is no more, or there is no such message.
+
+        Raises: Unavailable.
+        """
+        address = message_address(id)
+        if address is None:
+            return None
+        number, seq = address
+        for _ in range(ATTEMPTS_MAX):
+            dialog = self._state.find_number(number)
+            state = None if dialog is None else dialog.message_state(seq)
+            if dialog is not None and state is not None:
+                if state.id != str(id) or dialog.is_dropped:
+                    return None
+                await self._log.durable(state.position)
+                return dialog.message_of(state)
+            await self._log.load(numbers=(number,), messages=((number, seq),))
+            dialog = self._state.find_number(number)
+            if dialog is None or dialog.message_state(seq) is None:
+                return None
+        raise Unavailable("Too much is being loaded.")
 
     async def seen_message(self, user_number: int, id: UUID) -> reported.SeenMessage:
         """Raises: as `message`."""

@@ -294,7 +294,8 @@ class _DeadLetters:
                 letter = await store.dead_letter(_number(text))
                 if letter is None:
                     raise ConsoleError("not-found", "there is no such dead letter")
-                return {**_letter(letter), "body": letter.body}
+                body = (await self._bots.webhooks.shown(letter)).decode()
+                return {**_letter(letter), "body": body}
             case ["dlq", "retry", text]:
                 letter = await store.retry(_number(text), self._clock.now_ms())
                 if letter is None:

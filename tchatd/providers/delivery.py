@@ -10,9 +10,16 @@ Theory of operation
     whose last attempt failed. So endpoints that hang can use up the slots of the
     second one only.
 
+    What an event is about may be edited, deleted or over by now, so its body is made
+    for each attempt (`Webhooks.shown`). A turn ends when the webhook was changed or is
+    no more, so that one attempt at most, under way then, goes to the old URL.
+
     An event is deleted after its answer: a crash in between delivers it again, with
     the same id. After `attempts_max` it is a dead letter and the next one has its turn;
     `dead_max` in a row disable the webhook.
+
+    Endpoints are strangers: `except Exception` stands around one attempt, which then
+    has failed like any other, and around one turn, after which that bot rests.
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
@@ -39,6 +46,9 @@ from tchatd.providers.courier import Courier, NotDelivered
 EVENTS_A_TURN: Final = 10
 STORE_RETRY_S: Final = 5.0
 """Before a bot is looked at again when the store did not answer."""
+MISTAKE_S: Final = 300.0
+"""Before a bot is looked at again when its turn failed for no foreseen reason."""
+NOT_SENT: Final = "it could not be sent"
 _log = get_logger("delivery")
 
 
@@ -67,7 +77,8 @@ class _Lane:
 
 class Delivery:
     """`run` delivers until cancelled; what was begun is then tried again at the next
-    start."""
+    start. report: told of each failure that nobody foresaw; it keeps what an event says
+    out of the log."""
 
     def __init__(
         self,
@@ -92,6 +103,7 @@ class Delivery:
         self._more: set[int] = set()
         self._renewed: set[int] = set()
         self._nursery: trio.Nursery | None = None
+        self.report: Callable[[Exception], object] = lambda _: None
         webhooks.on_pending = self.pending
         webhooks.on_changed = self.renew
         self._attempts = metrics.counter(
@@ -140,6 +152,10 @@ class Delivery:
             except DomainError:
                 await trio.sleep(STORE_RETRY_S)
                 continue
+            except Exception as error:  # noqa: BLE001  # around one turn
+                self.report(error)
+                await trio.sleep(MISTAKE_S)
+                continue
             now_ms = self._clock.now_ms()
             for bot, _, due_ms in waiting:
                 if bot not in self._lane_of:
@@ -177,6 +193,9 @@ class Delivery:
         except DomainError as error:
             _log.warning("webhooks put off", why=error.code)
             wait_s = STORE_RETRY_S
+        except Exception as error:  # noqa: BLE001  # around one turn
+            self.report(error)
+            wait_s = MISTAKE_S
         finally:
             lane.running -= 1
             lane.wake.set()
@@ -194,7 +213,7 @@ class Delivery:
     async def _deliver_some(self, bot: int) -> float | None:
         """Seconds until there is more to do for the bot: 0 at once; None: never.
 
-        Raises: Unavailable.
+        Raises: Unavailable; Unreadable, if its secret's master key is not here.
         """
         target = await self._webhooks.target(bot)
         if target is None:
@@ -202,6 +221,8 @@ class Delivery:
         url, secret = target
         events = await self._store.pending(bot, EVENTS_A_TURN)
         for event in events:
+            if bot in self._renewed or not self._webhooks.is_hooked(bot):
+                return None
             late_ms = event.due_ms - self._clock.now_ms()
             if late_ms > 0 and event.attempts:
                 return late_ms / 1000
@@ -214,18 +235,17 @@ class Delivery:
         self, event: PendingEvent, url: str, secret: str
     ) -> float | None:
         """None if it is settled, else seconds until the next attempt."""
-        body = event.body.encode()
-        at_s = self._clock.now_ms() // 1000
-        headers = {
-            rules.SIGNATURE_HEADER: rules.signature(secret, at_s, body),
-            "X-Tchat-Event": event.type,
-            "X-Tchat-Event-Id": str(event.id),
-            "X-Tchat-Attempt": str(event.attempts + 1),
-        }
         try:
+            body = await self._webhooks.shown(event)
+            headers = _headers(event, secret, self._clock.now_ms() // 1000, body)
             await self._courier.deliver(url, body, headers)
         except NotDelivered as failure:
             return await self._failed(event, failure.why)
+        except DomainError:
+            raise
+        except Exception as error:  # noqa: BLE001  # around one attempt
+            self.report(error)
+            return await self._failed(event, NOT_SENT)
         self._attempts.labels("delivered").add()
         await self._store.delivered(event)
         self._webhooks.settled(event)
@@ -247,3 +267,14 @@ class Delivery:
             _log.warning("a webhook was disabled", bot=event.bot, why=why)
             return STORE_RETRY_S  # finds it disabled, unless it was enabled again
         return None
+
+
+def _headers(
+    event: PendingEvent, secret: str, at_s: int, body: bytes
+) -> Mapping[str, str]:
+    return {
+        rules.SIGNATURE_HEADER: rules.signature(secret, at_s, body),
+        "X-Tchat-Event": event.type,
+        "X-Tchat-Event-Id": str(event.id),
+        "X-Tchat-Attempt": str(event.attempts + 1),
+    }

@@ -325,6 +325,24 @@ async def test_a_failed_delivery_is_repeated_with_the_same_id(people: People) ->
     )
 
 
+async def test_a_message_that_was_deleted_meanwhile_is_not_told(people: People) -> None:
+    owner, person = await people(), await people()
+    bot = await new_bot(owner)
+    async with receiver() as received:
+        received.answers = [Answer(500), Answer(200)]
+        hook = {"url": received.url, "events": ["message.new"]}
+        await owner.ok("PUT", f"/bots/{bot['id']}/webhook", hook)
+        path = f"/dialogs/{await dialog_with(person, bot['id'])}/messages"
+        message = await person.ok("POST", path, say("a slip"))
+        first = json.loads((await received.next()).body)
+        await person.ok("DELETE", f"/messages/{message['id']}")
+        again = json.loads((await received.next()).body)
+    assert first["data"]["message"]["content"] == {"text": "a slip"}
+    assert again["id"] == first["id"]
+    assert again["data"]["message"]["content"] == {}
+    assert again["data"]["message"]["deleted_at"]
+
+
 async def test_what_is_given_up_can_be_seen_and_tried_again(
     people: People, site: Site
 ) -> None:

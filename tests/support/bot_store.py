@@ -272,6 +272,21 @@ class WebhookStoreContract:
         letters, _ = await store.dead_letters(9)
         assert [letter.body for letter in letters] == ["c"]
 
+    async def test_what_waits_for_a_webhook_that_is_long_disabled_is_pruned(
+        self, stores: Stores, bot: BotRecord
+    ) -> None:
+        bots, store = stores
+        other = await bots.create_bot(new_bot("other_bot"), 20)
+        for of in (bot, other):
+            await store.put_webhook(hook(of))
+            await store.append([event(of, text) for text in "abc"])
+        await store.disable(bot.number, NOW + 5, "why")
+        assert await store.prune(NOW + 5, 9) == 0
+        assert await store.prune(NOW + 6, 2) == 2
+        assert await store.prune(NOW + 6, 2) == 1
+        assert await bodies(store, bot) == []
+        assert await bodies(store, other) == ["a", "b", "c"]
+
 
 def owners() -> dict[int, UUID]:
     return {1: UUID(int=1), 2: UUID(int=2)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -42,16 +42,21 @@ class EndedSessions:
 
 
 class FakeConversations:
-    """Messages by id, seen by everybody."""
+    """Messages by id, seen by everybody. now: what those are that webhooks tell."""
 
     def __init__(self) -> None:
         self.messages: dict[UUID, SeenMessage] = {}
+        self.now: dict[UUID, Any] = {}
 
     async def message(self, user_number: int, id: UUID) -> SeenMessage:
         await trio.lowlevel.checkpoint()
         if id not in self.messages:
             raise ButtonNotFound
         return self.messages[id]
+
+    async def message_now(self, id: UUID) -> Any:
+        await trio.lowlevel.checkpoint()
+        return self.now.get(id)
 
 
 class BotWorld:
@@ -77,9 +82,11 @@ class BotWorld:
         self.service = BotService(
             self.bots, self.sessions, self.keys, self.clock, self.ids, self.settings
         )
+        self.conversations = FakeConversations()
         self.webhooks = Webhooks(
             self.store,
             self.service,
+            self.conversations,
             self.hub,
             self.keys,
             self.clock,
@@ -87,7 +94,6 @@ class BotWorld:
             self.settings,
             chance,
         )
-        self.conversations = FakeConversations()
         self.callbacks = Callbacks(
             self.service,
             self.webhooks,
@@ -134,11 +140,13 @@ def as_user(number: int, connection: int | None = None) -> Context:
 class FakeCourier:
     """Remembers (when, url, event id); answers by `plans`, the last one for ever.
 
-    A plan is None (taken), a reason, or seconds that the endpoint hangs.
+    A plan is None (taken), a reason, seconds that the endpoint hangs, or an exception
+    that nobody foresaw. on_delivering: called once, during the next delivery.
     """
 
     def __init__(self) -> None:
-        self.plans: dict[str, list[str | float | None]] = {}
+        self.plans: dict[str, list[str | float | Exception | None]] = {}
+        self.on_delivering: Callable[[], Awaitable[object]] | None = None
         self.delivered: list[tuple[float, str, str]] = []
         self.headers: list[Mapping[str, str]] = []
         self.bodies: list[bytes] = []
@@ -149,8 +157,13 @@ class FakeCourier:
         self.delivered.append((trio.current_time(), url, event_id))
         self.headers.append(headers)
         self.bodies.append(body)
+        meanwhile, self.on_delivering = self.on_delivering, None
+        if meanwhile is not None:
+            await meanwhile()
         plans = self.plans.get(url, [None])
         plan = plans.pop(0) if len(plans) > 1 else plans[0]
+        if isinstance(plan, Exception):
+            raise plan
         if isinstance(plan, str):
             raise NotDelivered(plan)
         if plan is not None:

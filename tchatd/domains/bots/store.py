@@ -128,7 +128,8 @@ class WebhookStore(Protocol):
     async def drop(self, number: int) -> bool: ...
 
     async def prune(self, dead_before_ms: int, count: int) -> int:
-        """Forget up to `count` dead letters; how many it were."""
+        """Forget up to `count` dead letters of before, and up to `count` of what waits
+        for webhooks that were disabled before; how many it were."""
         ...
 
 
@@ -145,10 +146,15 @@ class Sessions(Protocol):
 
 
 class Conversations(Protocol):
-    """Messaging, as buttons use it."""
+    """Messaging, as buttons and webhooks use it."""
 
     async def message(self, user_number: int, id: UUID) -> SeenMessage:
         """Raises: whatever messaging refuses it with."""
+        ...
+
+    async def message_now(self, id: UUID) -> Any:
+        """The message, for who was told of it before, as it is by now; None if nobody
+        sees it any more. Raises kernel `Unavailable`."""
         ...
 
 

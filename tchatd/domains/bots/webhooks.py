@@ -7,6 +7,8 @@ Theory of operation
     the last batch it had, so a crash anywhere neither loses an event nor keeps it
     twice. Delivery (`providers/delivery.py`) takes the rows of a bot in order.
 
+    What a message says is not in the outbox but put in when it is sent (`shown`).
+
     An event's id follows from position and bot: whoever gets it twice can tell.
 """
 
@@ -20,11 +22,13 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct
 
-from tchatd.domains.bots import rules
+from tchatd.domains.bots import bodies, rules
+from tchatd.domains.bots.bodies import Payload
 from tchatd.domains.bots.errors import WebhookNotFound
 from tchatd.domains.bots.models import (
     BotCommand,
     BotRecord,
+    DeadLetter,
     Done,
     OutgoingEvent,
     PendingEvent,
@@ -35,7 +39,7 @@ from tchatd.domains.bots.models import (
 )
 from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.bots.service import BotService
-from tchatd.domains.bots.store import Following, Hub, WebhookStore
+from tchatd.domains.bots.store import Conversations, Following, Hub, WebhookStore
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.crypto import Keys
@@ -44,17 +48,6 @@ from tchatd.kernel.routing import Context
 
 _SECRET_BYTES: Final = 32
 TOO_FAR_BEHIND: Final = "too many events wait"
-_encode: Final = msgspec.json.Encoder().encode
-
-
-class Payload(Struct, frozen=True):
-    """The body of a delivery. data: the event, as it is told over WebSocket."""
-
-    id: str
-    type: str
-    bot_id: str
-    created_at: str
-    data: Any
 
 
 class Hook(Struct):
@@ -76,6 +69,7 @@ class Webhooks:
         self,
         store: WebhookStore,
         bots: BotService,
+        conversations: Conversations,
         hub: Hub,
         keys: Keys,
         clock: Clock,
@@ -85,6 +79,7 @@ class Webhooks:
     ) -> None:
         self._store = store
         self._bots = bots
+        self._conversations = conversations
         self._hub = hub
         self._vault = keys.vault
         self._clock = clock
@@ -109,9 +104,14 @@ class Webhooks:
 
     def _hook(
         self, bot: int, bot_id: UUID, events: Sequence[str], pending: int
-    ) -> None:
-        self._hooks[bot] = Hook(str(bot_id), frozenset(events), pending)
+    ) -> Hook:
+        hook = self._hooks[bot] = Hook(str(bot_id), frozenset(events), pending)
         self._hooked.add(bot)
+        return hook
+
+    def is_hooked(self, bot: int) -> bool:
+        """Whether it has a webhook that is enabled."""
+        return bot in self._hooks
 
     def forget(self, bot: int) -> None:
         """It has no webhook any more, or none that is enabled."""
@@ -144,9 +144,9 @@ class Webhooks:
             updated_ms=self._clock.now_ms(),
         )
         await self._store.put_webhook(webhook)
-        pending = await self._store.count(bot.number)
-        self._hook(bot.number, bot.id, webhook.events, pending)
-        self.on_changed(bot.number)
+        hook = self._hook(bot.number, bot.id, webhook.events, 0)
+        self.on_changed(bot.number)  # at once: nothing more is for the old URL
+        hook.pending = pending = await self._store.count(bot.number)
         return _shown(webhook, pending, made)
 
     async def get(self, context: Context, command: BotCommand) -> Webhook:
@@ -195,26 +195,23 @@ class Webhooks:
         if not bots:
             return
         kind = str(event.__struct_config__.tag)
-        encoded: bytes | None = None
+        data: msgspec.Raw | None = None
         for number in bots:
             hook = self._hooks[number]
             if number == entry.actor or not rules.is_wanted(
                 hook.events, kind, event, hook.bot_id, size
             ):
                 continue
-            encoded = encoded or _encode(event)
+            data = data or bodies.waiting(event)
             id = rules.event_id(entry.position, number, kind)
-            outgoing.append(
-                self._event(number, hook, id, kind, entry.at_ms, msgspec.Raw(encoded))
-            )
+            outgoing.append(self._event(number, hook, id, kind, entry.at_ms, data))
 
     def _event(
         self, bot: int, hook: Hook, id: UUID, kind: str, at_ms: int, data: Any
     ) -> OutgoingEvent:
         payload = Payload(str(id), kind, hook.bot_id, rfc3339(at_ms), data)
-        return OutgoingEvent(
-            bot=bot, id=id, type=kind, body=_encode(payload).decode(), created_ms=at_ms
-        )
+        body = bodies.encoded(payload)
+        return OutgoingEvent(bot=bot, id=id, type=kind, body=body, created_ms=at_ms)
 
     async def tell(self, bot: int, kind: str, event: Any) -> bool:
         """Keep an event that is in no log for the bot's webhook; False if it has none
@@ -245,6 +242,16 @@ class Webhooks:
             elif hook is not None:
                 self.on_pending(bot)
 
+    async def shown(self, event: PendingEvent | DeadLetter) -> bytes:
+        """The body as it is to be sent now: a message in it is as it is by now, and
+        nothing is left of one that nobody sees any more. Raises: Unavailable."""
+        body, id = event.body, bodies.message_in(event.type, event.body)
+        if id is not None:
+            message = await self._conversations.message_now(id)
+            if message is not None:
+                body = bodies.with_message(event.type, body, message)
+        return body.encode()
+
     # What delivery tells
 
     def settled(self, event: PendingEvent) -> None:
@@ -269,7 +276,10 @@ class Webhooks:
             self._hub.flush()
 
     async def target(self, bot: int) -> tuple[str, str] | None:
-        """Where to deliver, and the secret to sign with; None if nowhere."""
+        """Where to deliver, and the secret to sign with; None if nowhere.
+
+        Raises: Unavailable; Unreadable, if the secret's master key is not here.
+        """
         webhook = await self._store.webhook(bot)
         record = await self._bots.numbered(bot)
         if webhook is None or record is None or webhook.disabled_ms is not None:

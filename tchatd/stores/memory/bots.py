@@ -255,4 +255,13 @@ class MemoryWebhookStore:
         old = [n for n, d in self._dead.items() if d.dead_ms < dead_before_ms][:count]
         for number in old:
             del self._dead[number]
-        return len(old)
+        over = [
+            number
+            for number, event in self._events.items()
+            if (webhook := self._webhooks.get(event.bot)) is not None
+            and webhook.disabled_ms is not None
+            and webhook.disabled_ms < dead_before_ms
+        ][:count]
+        for number in over:
+            del self._events[number]
+        return len(old) + len(over)

@@ -329,11 +329,18 @@ class PostgresWebhookStore:
         return dropped == 1
 
     async def prune(self, dead_before_ms: int, count: int) -> int:
-        return await self._pool.execute(
+        dead = await self._pool.execute(
             "DELETE FROM webhook_dead_letters WHERE number IN (SELECT number"
             " FROM webhook_dead_letters WHERE dead_ms < %s ORDER BY dead_ms LIMIT %s)",
             (dead_before_ms, count),
         )
+        waiting = await self._pool.execute(
+            "DELETE FROM webhook_events WHERE (bot, number) IN (SELECT e.bot, e.number"
+            " FROM webhooks w JOIN webhook_events e ON e.bot = w.bot"
+            " WHERE w.disabled_ms < %s LIMIT %s)",
+            (dead_before_ms, count),
+        )
+        return dead + waiting
 
 
 def _bot(row: Row | None) -> BotRecord | None:

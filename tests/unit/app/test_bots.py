@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from tchatd.app import secrets
 from tchatd.app.configuration import load
 from tchatd.app.wiring import Core, make_pool
@@ -13,7 +15,9 @@ from tchatd.kernel.clock import SystemClock
 from tchatd.observe.metrics import Metrics
 
 
-async def test_sign_in_asks_bots_and_the_journal_feeds_webhooks(tmp_path: Path) -> None:
+async def test_sign_in_asks_bots_and_the_journal_feeds_webhooks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = load(None, {"TCHATD_DATA": str(tmp_path / "data")})
     metrics = Metrics(process=False)
     pool = make_pool(settings, "host=127.0.0.1 port=1 dbname=x")
@@ -28,6 +32,10 @@ async def test_sign_in_asks_bots_and_the_journal_feeds_webhooks(tmp_path: Path) 
     )
     assert core.auth.other_tokens is core.bots.service
     assert core.bots.webhooks in core.flusher.feeds
+    core.bots.delivery.report(KeyError("a value"))
+    written = capsys.readouterr()
+    assert "webhooks" in written.out + written.err
+    assert "a value" not in written.out + written.err
     ended: list[object] = []
 
     class Ends:

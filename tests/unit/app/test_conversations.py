@@ -10,6 +10,12 @@ import trio.testing
 
 from tchatd.app.conversations import Conversations
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
+from tchatd.domains.messaging.member_models import (
+    ChangeDialog,
+    DropDialog,
+    SettingsChange,
+)
+from tchatd.domains.messaging.message_commands import DeleteMessage, EditMessage
 from tchatd.domains.messaging.state import StateLimits
 from tests.support.messaging import (
     Core,
@@ -120,3 +126,54 @@ async def test_a_stored_message_below_another_is_removed_with_its_count() -> Non
             core.journal.sync()
         seen = await conversations.message(1, UUID(root.id))
     assert seen.message.thread.count == 0
+
+
+async def test_a_message_now_is_what_became_of_it_also_for_who_has_left() -> None:
+    core = Core(limits=StateLimits(dialogs_max=1, tail_max=1))
+    conversations = Conversations(core.state, core.applier, core.clock)
+    async with loading(core):
+        dialog = await core.do(1, group_of([2]))
+        sent = UUID((await core.do(2, text(dialog.id, "slip"))).id)
+        gone = UUID((await core.do(2, text(dialog.id, "gone"))).id)
+        await core.do(2, EditMessage(message_id=sent, content={"text": "better"}))
+        await core.do(2, DeleteMessage(message_id=gone))
+        for _ in range(2):
+            edited = await conversations.message_now(sent)
+            deleted = await conversations.message_now(gone)
+            assert edited is not None
+            assert shape(edited)["content"] == {"text": "better"}
+            assert deleted is not None
+            assert (deleted.content, bool(deleted.deleted_at)) == ({}, True)
+            await core.flusher.flush()
+            other = await core.do(1, group_of([3]))  # the first one is forgotten
+            await core.do(1, text(other.id))
+            await core.flusher.flush()
+        for id in (uuid4(), UUID(int=sent.int - 1), UUID(int=gone.int + 9)):
+            assert await conversations.message_now(id) is None
+
+
+async def test_a_message_now_is_nothing_once_its_time_is_over() -> None:
+    core = Core()
+    conversations = Conversations(core.state, core.applier, core.clock)
+    async with loading(core):
+        dialog = await core.do(1, group_of([2]))
+        settings = SettingsChange(vanish_after_s=3_600)
+        await core.do(1, ChangeDialog(dialog_id=dialog.id, settings=settings))
+        sent = await core.do(1, text(dialog.id, "for an hour"))
+        before = await conversations.message_now(UUID(sent.id))
+        core.clock.advance(3_600_000)
+        after = await conversations.message_now(UUID(sent.id))
+    assert before is not None
+    assert shape(before)["content"] == {"text": "for an hour"}
+    assert after is not None
+    assert after.content == {}
+
+
+async def test_of_a_dialog_that_was_dropped_nobody_sees_a_message() -> None:
+    core = Core()
+    conversations = Conversations(core.state, core.applier, core.clock)
+    async with loading(core):
+        dialog = await core.do(1, group_of([2]))
+        sent = await core.do(1, text(dialog.id))
+        await core.do(1, DropDialog(dialog.id))
+        assert await conversations.message_now(UUID(sent.id)) is None

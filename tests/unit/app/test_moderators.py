@@ -47,6 +47,7 @@ class Console:
         )
         bots: Any = SimpleNamespace(
             store=self.bots.store,
+            webhooks=self.bots.webhooks,
             delivery=SimpleNamespace(pending=self.pending.append),
         )
         moderation: Any = SimpleNamespace(
@@ -181,7 +182,7 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(
     bot = await console.bots.hooked()
     store = console.bots.store
     events = [
-        OutgoingEvent(bot=bot, id=uuid4(), type="message.new", body=text, created_ms=1)
+        OutgoingEvent(bot=bot, id=uuid4(), type="poll.voted", body=text, created_ms=1)
         for text in "ab"
     ]
     await store.append(events)

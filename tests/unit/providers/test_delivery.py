@@ -13,9 +13,15 @@ import trio
 
 from tchatd.domains.bots import rules
 from tchatd.domains.bots.models import BotCommand, OutgoingEvent
+from tchatd.kernel.crypto import Unreadable
 from tchatd.kernel.errors import Unavailable
 from tchatd.observe.metrics import Metrics
-from tchatd.providers.delivery import Delivery, DeliverySettings
+from tchatd.providers.delivery import (
+    MISTAKE_S,
+    NOT_SENT,
+    Delivery,
+    DeliverySettings,
+)
 from tests.support.bots import URL, BotWorld, FakeCourier, as_user
 
 OTHER_URL = "https://other.example/hook"
@@ -49,7 +55,7 @@ class Post:
         at_ms = TrioClock().now_ms()
         events = [
             OutgoingEvent(
-                bot=bot, id=uuid4(), type="message.new", body=text, created_ms=at_ms
+                bot=bot, id=uuid4(), type="poll.voted", body=text, created_ms=at_ms
             )
             for text in texts
         ]
@@ -96,7 +102,7 @@ async def test_each_delivery_is_signed_and_named(autojump_clock: object) -> None
     [headers] = post.courier.headers
     at_s = int(headers["X-Tchat-Signature"].split(",")[0][2:])
     assert headers["X-Tchat-Signature"] == rules.signature("s" * 16, at_s, b"a")
-    assert headers["X-Tchat-Event"] == "message.new"
+    assert headers["X-Tchat-Event"] == "poll.voted"
     assert headers["X-Tchat-Attempt"] == "1"
     assert headers["X-Tchat-Event-Id"] == post.courier.delivered[0][2]
 
@@ -260,5 +266,116 @@ async def test_a_deleted_webhook_is_delivered_nothing(autojump_clock: object) ->
         await post.say(await world.number_of(bot), "a")
         await trio.sleep(0.5)
         await world.webhooks.delete(as_user(1), BotCommand(UUID(bot.id)))
+        await trio.sleep(60)
+    assert post.bodies == ["a"]
+
+
+async def test_what_nobody_foresaw_is_a_failed_attempt_and_ends_nothing(
+    autojump_clock: object,
+) -> None:
+    post = Post(BotWorld(), attempts_max=2)
+    post.courier.plans[URL] = [KeyError("a frame"), KeyError("a frame"), None]
+    bot = await post.world.hooked()
+    reported: list[Exception] = []
+    post.delivery.report = reported.append
+    async with post.running():
+        await post.say(bot, "a", "b")
+        await trio.sleep(60)
+    assert post.bodies == ["a", "a", "b"]
+    [letter], _ = await post.world.store.dead_letters(9)
+    assert (letter.body, letter.why) == ("a", NOT_SENT)
+    assert len(reported) == 2
+
+
+async def test_an_event_that_cannot_be_made_is_given_up_and_the_next_has_its_turn(
+    autojump_clock: object,
+) -> None:
+    post = Post(BotWorld(), attempts_max=2)
+    bot = await post.world.hooked()
+    await post.world.store.append(
+        [OutgoingEvent(bot=bot, id=uuid4(), type="message.new", body="?", created_ms=1)]
+    )
+    async with post.running():
+        await post.say(bot, "a")
+        await trio.sleep(60)
+    assert post.bodies == ["a"]
+    assert (await post.world.store.dead_letters(9))[1] == 1
+
+
+async def test_a_secret_that_cannot_be_read_rests_and_delays_nobody(
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    post = Post(BotWorld())
+    locked = await post.world.hooked("locked_bot", url=OTHER_URL)
+    bot = await post.world.hooked()
+    target = post.world.webhooks.target
+    keys: list[object] = []
+
+    async def without_a_key(number: int) -> tuple[str, str] | None:
+        if number == locked and not keys:
+            raise Unreadable("master key 'm0' is not here")
+        return await target(number)
+
+    monkeypatch.setattr(post.world.webhooks, "target", without_a_key)
+    async with post.running():
+        await post.say(locked, "kept")
+        await post.say(bot, "a")
+        await trio.sleep(60)
+        assert post.bodies == ["a"]
+        keys.append("it is back")
+        await trio.sleep(MISTAKE_S)
+    assert post.bodies == ["a", "kept"]
+
+
+async def test_a_start_that_fails_is_made_again(
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = BotWorld()
+    bot = await world.hooked()
+    await Post(world).say(bot, "a")
+    post = Post(await world.another())
+    waiting = world.store.waiting
+    failures: list[Exception] = [KeyError("a row"), Unavailable("away")]
+
+    async def fail() -> list[tuple[int, int, int]]:
+        if failures:
+            raise failures.pop()
+        return await waiting()
+
+    monkeypatch.setattr(world.store, "waiting", fail)
+    async with post.running():
+        await trio.sleep(MISTAKE_S + 60)
+    assert post.bodies == ["a"]
+
+
+async def test_nothing_more_goes_to_an_old_url(autojump_clock: object) -> None:
+    post = Post(BotWorld())
+    world = post.world
+    bot = await world.make()
+    await world.put(bot)
+    post.courier.on_delivering = lambda: world.put(bot, url=OTHER_URL)
+    async with post.running():
+        await post.say(await world.number_of(bot), "a", "b", "c")
+        await trio.sleep(1)
+    urls = [url for _, url, _ in post.courier.delivered]
+    assert urls == [URL, OTHER_URL, OTHER_URL]
+    assert post.bodies == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("end", ["webhook", "bot"])
+async def test_nothing_more_goes_to_who_is_gone(
+    autojump_clock: object, end: str
+) -> None:
+    post = Post(BotWorld())
+    world = post.world
+    bot = await world.make()
+    await world.put(bot)
+    delete = world.webhooks.delete if end == "webhook" else world.service.delete
+    command = BotCommand(UUID(bot.id))
+    post.courier.on_delivering = lambda: delete(as_user(1), command)
+    async with post.running():
+        await post.say(await world.number_of(bot), "a", "b", "c")
         await trio.sleep(60)
     assert post.bodies == ["a"]

@@ -16,7 +16,15 @@ from tchatd.domains.bots.webhooks import TOO_FAR_BEHIND
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.errors import Unavailable
 from tests.support.bots import URL, BotWorld, as_user
-from tests.support.messaging import Core, group_of, loading, text, user_id, with_user
+from tests.support.messaging import (
+    Core,
+    group_of,
+    loading,
+    shape,
+    text,
+    user_id,
+    with_user,
+)
 
 
 class Told(msgspec.Struct, frozen=True, tag_field="op", tag="member.removed"):
@@ -41,7 +49,7 @@ def changes(members: Iterable[int], *positions: int) -> list[Change]:
 
 async def bodies(world: BotWorld, bot: int) -> list[dict[str, Any]]:
     events = await world.store.pending(bot, 1_000)
-    return [msgspec.json.decode(event.body) for event in events]
+    return [msgspec.json.decode(await world.webhooks.shown(event)) for event in events]
 
 
 async def test_a_secret_is_made_and_shown_once() -> None:
@@ -102,6 +110,7 @@ async def test_messages_of_a_dialog_become_events_as_clients_see_them() -> None:
         sent = await core.do(1, text(dialog.id, "hello bot"))
         await core.do(1, text((await core.do(1, group_of([2]))).id, "not for bots"))
     await core.flusher.flush()
+    world.conversations.now[UUID(sent.id)] = sent
     created, said = await bodies(world, bot)
     assert created["type"] == "dialog.created"
     assert created["data"]["dialog"]["id"] == dialog.id
@@ -219,3 +228,28 @@ async def test_a_deleted_bot_is_told_nothing() -> None:
     await world.webhooks.take(changes([number], 1))
     assert await bodies(world, number) == []
     assert not await world.webhooks.tell(number, "button.pressed", Told("d"))
+
+
+async def test_nothing_that_a_message_says_waits_and_what_it_is_by_then_is_shown() -> (
+    None
+):
+    world = BotWorld()
+    core = Core()
+    core.flusher.feeds.append(world.webhooks)
+    bot = await world.hooked(events=("message.new",))
+    core.service._directory._numbers[UUID(int=9)] = bot  # type: ignore[attr-defined]
+    async with loading(core):
+        command = msgspec.structs.replace(with_user(), participants=[UUID(int=9)])
+        dialog = await core.do(1, command)
+        sent = await core.do(1, text(dialog.id, "a slip of the tongue"))
+    await core.flusher.flush()
+    [kept] = await world.store.pending(bot, 9)
+    assert "tongue" not in kept.body
+    [gone] = await bodies(world, bot)
+    left = gone["data"]["message"]
+    assert (left["id"], left["seq"], left["content"]) == (sent.id, 2, {})
+    assert left["is_hidden"]
+    edited = msgspec.structs.replace(sent, content={"text": "better"}, is_edited=True)
+    world.conversations.now[UUID(sent.id)] = edited
+    [shown] = await bodies(world, bot)
+    assert shown["data"]["message"] == shape(edited)
