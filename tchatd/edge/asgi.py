@@ -263,6 +263,14 @@ class AsgiServer:
         if self._closing.is_set() and not self._links:
             self._finished.set()
 
+    def _check_not_closing(self) -> None:
+        """
+        Raises:
+            Unavailable: `close` was called; nobody would send a new session away.
+        """
+        if self._closing.is_set():
+            raise Unavailable("The server is stopping.")
+
     async def __call__(
         self, scope: Mapping[str, Any], receive: Receive, send: Send
     ) -> None:
@@ -335,8 +343,7 @@ class AsgiServer:
                 raise UpgradeRequired("WebSocket is at /websocket.")
             if request.head_bytes > self._settings.head_bytes_max:
                 raise HeadTooLarge
-            if self._closing.is_set():
-                raise Unavailable("The server is stopping.")
+            self._check_not_closing()
             self._endpoint.check_upgrade(request)
             if len(self.transport.connections) >= self._settings.connections_max:
                 raise Unavailable("Too many connections.")
@@ -344,6 +351,7 @@ class AsgiServer:
             identity: Any = admission.identity
             if hasattr(type(identity), "__await__"):
                 identity = await identity
+                self._check_not_closing()
         except DomainError as error:
             answer = self._endpoint.refuse(request, error)
             with _due_in(self._settings.write_s):

@@ -224,12 +224,18 @@ class GatewayTask:
             return
 
         def told(answer: Deferred[Identity]) -> None:
-            if answer.error is None:
+            error = cast("DomainError | None", answer.error)
+            if error is None and self._closing.is_set():
+                error = Unavailable("The server is stopping.")
+            if error is None:
                 self._accept(connection, request, admission, answer.value)
             else:
-                self._refuse(connection, request, cast("DomainError", answer.error))
+                self._refuse(connection, request, error)
             self._gateway.flush()
+            self._unanswered -= 1
+            self._check_finished()
 
+        self._unanswered += 1
         awaited.on_done(told)
 
     def _accept(

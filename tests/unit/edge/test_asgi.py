@@ -415,6 +415,31 @@ async def test_close_ends_the_server(tmp_path: Path) -> None:
                 await http.get("/echo/x", timeout=0.2)
 
 
+async def test_an_upgrade_under_way_when_the_server_stops_is_refused(
+    tmp_path: Path,
+) -> None:
+    async with Served().running(tmp_path) as served, trio.open_nursery() as nursery:
+        gate = served.edge.authenticator.slow[7] = trio.Event()
+        statuses = []
+
+        async def connect() -> None:
+            with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+                async with served.websocket(tls=True):
+                    pass
+            statuses.append(rejected.value.status_code)
+
+        nursery.start_soon(connect)
+        await trio.sleep(0.1)
+        assert served.tls is not None
+        served.tls.close()
+        gate.set()
+        with trio.fail_after(5):
+            while served.tls.connections:
+                await trio.sleep(0.01)
+
+    assert statuses == [503]
+
+
 async def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path) -> None:
     async with Served().running(tmp_path) as served:
         old = served.trust

@@ -308,6 +308,31 @@ async def test_while_draining_nothing_new_becomes_a_websocket() -> None:
         assert b"done" in await first.receive_some()
 
 
+async def test_an_upgrade_under_way_is_refused_when_draining_begins() -> None:
+    served = Served()
+    gate = served.edge.authenticator.slow[7] = trio.Event()
+    async with served.running(), trio.open_nursery() as nursery:
+        statuses = []
+
+        async def connect() -> None:
+            with pytest.raises(trio_websocket.ConnectionRejected) as rejected:
+                async with served.websocket():
+                    pass
+            statuses.append(rejected.value.status_code)
+
+        nursery.start_soon(connect)
+        await trio.sleep(0.05)
+        served.task.close()
+        await trio.sleep(0.05)
+        assert served.gateway.connections == 1
+        gate.set()
+        with trio.fail_after(1):
+            while served.gateway.connections:
+                await trio.sleep(0.01)
+
+    assert statuses == [503]
+
+
 async def test_after_draining_nobody_is_accepted() -> None:
     served = Served()
     async with served.running():
