@@ -365,8 +365,10 @@ class AsgiServer:
             address = self._endpoint.address_of(request)
             self._sessions.open(lane, number, address, identity)
             accept = {"type": "websocket.accept", "subprotocol": admission.subprotocol}
+            state.is_sending = True
             with _due_in(self._settings.write_s):
                 await send(accept)
+            state.is_sending = False
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, number, state, receive, nursery)
                 await self._write(state, send)
@@ -397,9 +399,7 @@ class AsgiServer:
         while True:
             await state.wake.wait()
             state.wake = trio.Event()
-            while state.frames:
-                frame = state.frames.popleft()
-                state.size -= len(frame)
+            while (frame := state.next()) is not None:
                 message: dict[str, Any] = {"type": "websocket.send"}
                 if state.is_msgpack:
                     message["bytes"] = frame

@@ -18,26 +18,64 @@ SLOW_CONSUMER = 4008
 
 
 class AsgiConnection:
-    """One WebSocket: what waits to be sent, and whether its reader should pause."""
+    """One WebSocket: what waits to be sent, and whether its reader should pause.
 
-    __slots__ = ("closing", "frames", "is_msgpack", "reading", "size", "wake")
+    sending: what its writer has taken and is sending. frames: what has come since, of
+    `size` bytes in all, the largest of `largest`.
+    """
+
+    __slots__ = (
+        "closing",
+        "frames",
+        "is_msgpack",
+        "is_sending",
+        "largest",
+        "reading",
+        "sending",
+        "size",
+        "wake",
+    )
 
     def __init__(self, *, is_msgpack: bool) -> None:
         self.is_msgpack = is_msgpack
+        self.sending: deque[bytes] = deque()
+        self.is_sending = False
         self.frames: deque[bytes] = deque()
-        self.size = 0
+        self.size = self.largest = 0
         self.wake = trio.Event()
         self.reading = trio.Event()
         self.reading.set()
         self.closing: tuple[int, str] | None = None
+
+    def next(self) -> bytes | None:
+        """What the writer is to send now; None: nothing, it sleeps."""
+        if not self.sending:
+            self.sending, self.frames = self.frames, self.sending
+            self.size = self.largest = 0
+        self.is_sending = bool(self.sending)
+        return self.sending.popleft() if self.sending else None
+
+    def put(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.size += len(frame)
+        self.largest = max(self.largest, len(frame))
+        self.wake.set()
+
+    def drop(self) -> None:
+        """All but what is partly sent."""
+        self.sending.clear()
+        self.frames.clear()
+        self.size = self.largest = 0
 
 
 class AsgiTransport:
     """See `ports.Transport`. Numbers are negative: the C gateway's are not.
 
     A connection whose queue would exceed a limit loses it: it gets one `gap`, or is
-    closed with 4008, as the settings say. One message alone is never too much: a page
-    of history may be larger than what a slow reader may leave waiting.
+    closed with 4008, as the settings say. Bytes count only behind what its writer is
+    sending: what is queued before the writer had its turn says nothing of the reader.
+    The largest message is never too much: a page of history may be larger than what a
+    slow reader may leave waiting.
     """
 
     def __init__(
@@ -60,15 +98,13 @@ class AsgiTransport:
         state = self.connections.get(connection)
         if state is None or state.closing is not None:
             return False
-        if state.frames and (
-            state.size + len(frame) > self._queue_bytes_max
-            or len(state.frames) >= self._queue_messages_max
-        ):
+        others = state.size + len(frame) - max(state.largest, len(frame))
+        if (state.is_sending and others > self._queue_bytes_max) or len(
+            state.frames
+        ) >= self._queue_messages_max:
             self._overflow(connection, state)
             return False
-        state.frames.append(frame)
-        state.size += len(frame)
-        state.wake.set()
+        state.put(frame)
         return True
 
     def fan_out(self, connections: Sequence[int], frame: bytes, /) -> int:
@@ -100,12 +136,8 @@ class AsgiTransport:
         """The sessions' own timer for `hello` is enough here."""
 
     def _overflow(self, connection: int, state: AsgiConnection) -> None:
-        state.frames.clear()
-        state.size = 0
+        state.drop()
         if self._closes_slow:
             self.close(connection, SLOW_CONSUMER, "slow consumer")
             return
-        gap = self._gaps[state.is_msgpack]
-        state.frames.append(gap)
-        state.size = len(gap)
-        state.wake.set()
+        state.put(self._gaps[state.is_msgpack])

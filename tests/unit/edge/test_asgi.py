@@ -274,6 +274,24 @@ async def test_a_client_that_leaves_is_forgotten_at_once(tmp_path: Path) -> None
                 await trio.sleep(0.01)
 
 
+async def test_a_large_reply_and_the_one_behind_it_reach_who_reads(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Served().running(tmp_path) as served,
+        served.websocket("u1", tls=True) as socket,
+    ):
+        await socket.send({"op": "later", "id": 1, "text": "x" * 100_000})
+        await socket.send({"op": "ping", "id": 2})
+
+        replies = [await socket.receive() for _ in range(2)]
+
+    assert [(reply["op"], reply.get("id")) for reply in replies] == [
+        ("reply", 1),
+        ("reply", 2),
+    ]
+
+
 UPGRADE = (
     b"GET /websocket?token=u1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
