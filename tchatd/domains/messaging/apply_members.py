@@ -85,16 +85,17 @@ def add(dialog: DialogState, record: AddRecord, position: int) -> Entry:
         len(dialog.members),
         rfc3339(record.at_ms),
     )
+    audience, others = dialog.audiences(event, before)
     changes = Changes(
         profile=dialog.profile(),
         members=tuple(rows),
-        told=_newcomers(dialog, added, seq),
+        told=(*_newcomers(dialog, added, seq), *others),
     )
     answer: Any = event
     if record.actor in added:  # they came by themselves
         answer = dialog.view(dialog.by_number[record.actor])
     return _entry(
-        dialog, record, position, MEMBER_ADDED, event, before, answer, changes
+        dialog, record, position, MEMBER_ADDED, event, audience, answer, changes
     )
 
 
@@ -155,11 +156,14 @@ def remove(dialog: DialogState, record: RemoveRecord, position: int) -> Entry:
         len(dialog.members),
         rfc3339(record.at_ms),
     )
+    audience, others = dialog.audiences(event, before, record.user)
     changes = Changes(
-        profile=dialog.profile(), members=(member.row(dialog.number, record.user),)
+        profile=dialog.profile(),
+        members=(member.row(dialog.number, record.user),),
+        told=others,
     )
     return _entry(
-        dialog, record, position, MEMBER_REMOVED, event, before, Done(), changes
+        dialog, record, position, MEMBER_REMOVED, event, audience, Done(), changes
     )
 
 
@@ -172,7 +176,7 @@ def change_role(dialog: DialogState, record: RoleRecord, position: int) -> Entry
     for number, role in changed:
         member = dialog.member(number)
         assert member is not None
-        member.role = role
+        dialog.set_role(member, role)
         member.own_position = member.changed_position = position
         rows.append(member.row(dialog.number, number))
     event = MemberRole(
@@ -184,9 +188,10 @@ def change_role(dialog: DialogState, record: RoleRecord, position: int) -> Entry
         rfc3339(record.at_ms),
         record.hands_over,
     )
-    changes = Changes(members=tuple(rows))
+    audience, others = dialog.audiences(event, dialog.members, record.user)
+    changes = Changes(members=tuple(rows), told=others)
     return _entry(
-        dialog, record, position, MEMBER_ROLE, event, dialog.members, event, changes
+        dialog, record, position, MEMBER_ROLE, event, audience, event, changes
     )
 
 
@@ -287,7 +292,7 @@ def _own(
 
 
 def deliver(dialog: DialogState, record: DeliverRecord, position: int) -> Entry:
-    """Not told in large dialogs, and to `sync` nowhere."""
+    """Not told in large dialogs, to who may not see the members, and to `sync`."""
     member = dialog.member(record.actor)
     assert member is not None
     member.delivered_seq = max(member.delivered_seq, record.delivered_seq)
@@ -301,7 +306,8 @@ def deliver(dialog: DialogState, record: DeliverRecord, position: int) -> Entry:
             rfc3339(record.at_ms),
         )
     changes = Changes(members=(member.row(dialog.number, record.actor),))
-    return _entry(dialog, record, position, OWN, event, dialog.members, Done(), changes)
+    audience = dialog.members - dialog.blind
+    return _entry(dialog, record, position, OWN, event, audience, Done(), changes)
 
 
 def _entry(

@@ -41,6 +41,7 @@ from tchatd.domains.messaging.models import (
     REACTIONS_SHOWN_MAX,
     THREAD_PEOPLE_SHOWN_MAX,
     Done,
+    Message,
 )
 from tchatd.domains.messaging.records import (
     DeleteRecord,
@@ -93,7 +94,7 @@ def edit(dialog: DialogState, record: EditRecord, position: int) -> Entry:
     dialog.set_message(new)
     message = dialog.message_of(new)
     event = MessageEdited(dialog.id, seq, message)
-    answer = dialog.with_readers(message)
+    answer = _answer(dialog, record, new)
     changed = Changes(messages=(new,), members=tuple(rows))
     return _entry(dialog, record, position, MESSAGE_EDITED, event, answer, changed)
 
@@ -179,7 +180,7 @@ def react(dialog: DialogState, record: ReactRecord, position: int) -> Entry:
         len(users),
     )
     kind = REACTION_ADDED if record.is_added else REACTION_REMOVED
-    answer = dialog.with_readers(dialog.message_of(new))
+    answer = _answer(dialog, record, new)
     changed = Changes(messages=(new,))
     return _entry(dialog, record, position, kind, event, answer, changed)
 
@@ -199,7 +200,7 @@ def pin(dialog: DialogState, record: PinRecord, position: int) -> Entry:
         rfc3339(record.at_ms),
     )
     kind = MESSAGE_PINNED if record.is_pinned else MESSAGE_UNPINNED
-    answer = dialog.with_readers(dialog.message_of(state))
+    answer = _answer(dialog, record, state)
     changed = Changes(profile=dialog.profile(), messages=(state,))
     return _entry(dialog, record, position, kind, event, answer, changed)
 
@@ -237,7 +238,7 @@ def vote(dialog: DialogState, record: VoteRecord, position: int) -> Entry:
         uuid_text(record.actor_id) if is_named else UNSET,
         record.options if is_named else UNSET,
     )
-    answer = dialog.with_readers(dialog.message_of(new))
+    answer = _answer(dialog, record, new)
     changed = Changes(messages=(new,))
     return _entry(dialog, record, position, POLL_VOTED, event, answer, changed)
 
@@ -300,6 +301,16 @@ def _state(dialog: DialogState, seq: int) -> MessageState:
     state = dialog.message_state(seq)
     assert state is not None, "needs() names it, and whoever submits has it loaded"
     return state
+
+
+def _answer(
+    dialog: DialogState,
+    record: EditRecord | ReactRecord | PinRecord | VoteRecord,
+    state: MessageState,
+) -> Message:
+    """As who did it sees it."""
+    member = dialog.by_number.get(record.actor)
+    return dialog.with_readers(dialog.message_of(state), member)
 
 
 def _with_thread(state: MessageState, thread: ThreadState) -> MessageState:

@@ -41,11 +41,20 @@ from tchatd.domains.messaging.own_view import (
     time_of,
     unread_count,
     unread_mentions,
+    veiled,
     without_hidden,
 )
-from tchatd.domains.messaging.settings import DialogSettings, rights, settings_of
+from tchatd.domains.messaging.settings import (
+    SEE_MEMBERS,
+    DialogSettings,
+    rights,
+    sees_members,
+    settings_of,
+)
 from tchatd.domains.messaging.store import (
+    MEMBER,
     MESSAGE_NEW,
+    ROLES,
     TYPES,
     DialogRow,
 )
@@ -73,6 +82,7 @@ class DialogState:
     """
 
     __slots__ = (
+        "_blind",
         "active_ms",
         "active_position",
         "all_loaded",
@@ -143,6 +153,7 @@ class DialogState:
         self.by_number: dict[int, Member] = {}
         self.by_number_max = LOADED_MEMBERS_MAX
         self.all_loaded = len(self.members) <= MEMBERS_SHOWN_MAX
+        self._blind: BitMap | None = None
         self.tail: list[Entry] = []
         self.unflushed = 0
 
@@ -187,6 +198,10 @@ class DialogState:
         self.messages[state.seq] = state
         if state.seq == self.last_message_seq:
             self.last_message = self.message_of(state)
+
+    def set_role(self, member: Member, role: int) -> None:
+        member.role = role
+        self._blind = None
 
     def set_settings(self, settings: DialogSettings) -> None:
         self.settings = settings
@@ -254,9 +269,38 @@ class DialogState:
     def mention_count(self, member: Member) -> int:
         return len(unread_mentions(member, self.deleted))
 
-    def with_readers(self, message: Message) -> Message:
-        """The message with who has read it, in a dialog that is not large."""
+    @property
+    def blind(self) -> BitMap:
+        """Members who are not told live who the others are. Of a large dialog roles are
+        not in memory: nobody is where members may know, everybody where they may not.
+        """
         if self.is_large:
+            return _NOTHING if sees_members(self.type, MEMBER) else self.members
+        if self._blind is None:
+            self._blind = self._find_blind()
+        return self._blind
+
+    def _find_blind(self) -> BitMap:
+        sees = [sees_members(self.type, role) for role in range(len(ROLES))]
+        is_open = sees[MEMBER]  # as is who has done nothing yet
+        known = BitMap(n for n, m in self.by_number.items() if sees[m.role] != is_open)
+        return self.members & known if is_open else self.members - known
+
+    def audiences(
+        self, event: Event, people: BitMap, *concerned: int
+    ) -> tuple[BitMap, tuple[tuple[BitMap, Event], ...]]:
+        """To whom of these people the event is told as it is, and what others are told.
+        concerned: are told as it is whoever they are."""
+        blind = people & self.blind
+        if not blind:
+            return people, ()
+        blind = blind - BitMap(concerned)
+        return people - blind, ((blind, veiled(event)),)
+
+    def with_readers(self, message: Message, viewer: Member | None) -> Message:
+        """The message with who has read it, in a dialog that is not large, for who may
+        know them. viewer: None for one who is not in it, or has done nothing."""
+        if self.is_large or not self.may(viewer or _NEWCOMER, SEE_MEMBERS):
             return message
         read_by = tuple(
             ReadBy(id, rfc3339(member.read_at_ms))
@@ -267,8 +311,14 @@ class DialogState:
         )
         return structs.replace(message, read_by=read_by) if read_by else message
 
-    def last_message_for(self, extra: MemberExtra) -> Message | None:
+    def last_message_for(self, member: Member) -> Message | None:
         """The latest that the member has not hidden, as far as memory has it."""
+        message = self._last_message(member.extra)
+        if message is None:
+            return None
+        return self.with_readers(self.shown_message(message), member)
+
+    def _last_message(self, extra: MemberExtra) -> Message | None:
         message = self.last_message
         if message is not None and extra.hides(message.seq):
             hidden = Hidden(extra)
@@ -280,9 +330,7 @@ class DialogState:
                 ),
                 None,
             )
-        if message is None:
-            return None
-        return self.with_readers(self.shown_message(message))
+        return message
 
     def lacks_last_message(self, extra: MemberExtra) -> bool:
         """Whether the store may have the latest message that the member sees."""
@@ -290,7 +338,7 @@ class DialogState:
             self.last_message is not None
             and extra.hides(self.last_message.seq)
             and self.tail_first_seq > extra.cleared_seq + 1
-            and self.last_message_for(extra) is None
+            and self._last_message(extra) is None
         )
 
     def view(self, member: Member | None) -> Dialog:
@@ -298,13 +346,14 @@ class DialogState:
         member = member or _NEWCOMER
         extra = member.extra
         mentions = unread_mentions(member, self.deleted)
-        message = self.last_message_for(extra)
+        message = self.last_message_for(member)
+        sees = self.may(member, SEE_MEMBERS)
         return Dialog(
             id=self.id,
             type=TYPES[self.type],
             name=UNSET if self.name is None else self.name,
             avatar=UNSET if self.avatar is None else self.avatar,
-            participants=self.participants,
+            participants=self.participants if sees else (),
             member_count=len(self.members),
             last_message=UNSET if message is None else message,
             last_seq=self.last_seq,
@@ -402,7 +451,8 @@ class DialogState:
             self.by_number_max = LOADED_MEMBERS_MAX + len(self.by_number) - len(loose)
 
     def set_participants(self, ids: bytes) -> None:
-        """ids: 16 bytes each, of the first 100 members."""
+        """ids: 16 bytes each, of the first 100 members, who are others than before."""
+        self._blind = None
         if ids != self.participant_ids:
             self.participant_ids, self.participants = ids, texts_of(ids)
 

@@ -48,10 +48,11 @@ class MessageRead(
 
     seq: absent in dialogs of more than 100 members, where reading is no event of the
         dialog and only the reader's own devices are told.
+    user_id: absent for who may not see the members.
     """
 
     dialog_id: str
-    user_id: str
+    user_id: str | UnsetType
     message_id: str
     read_seq: int
     at: str
@@ -161,14 +162,15 @@ class PollVoted(
 
 class MemberAdded(Struct, frozen=True, gc=False, tag_field="op", tag="member.added"):
     """user_ids: the first 100 of those who joined; count: of all who joined.
-    by: who added them; the one who joined, of somebody who came by themselves."""
+    by: who added them; the one who joined, of somebody who came by themselves; absent,
+    as user_ids are empty, for who may not see the members."""
 
     dialog_id: str
     seq: int
     user_ids: tuple[str, ...]
     count: int
     role: Role
-    by: str
+    by: str | UnsetType
     member_count: int
     at: str
 
@@ -176,25 +178,27 @@ class MemberAdded(Struct, frozen=True, gc=False, tag_field="op", tag="member.add
 class MemberRemoved(
     Struct, frozen=True, gc=False, tag_field="op", tag="member.removed"
 ):
-    """reason: left, removed or banned."""
+    """reason: left, removed or banned. user_id, by: absent for who may not see the
+    members, unless it is they who are gone."""
 
     dialog_id: str
     seq: int
-    user_id: str
-    by: str
+    user_id: str | UnsetType
+    by: str | UnsetType
     reason: str
     member_count: int
     at: str
 
 
 class MemberRole(Struct, frozen=True, gc=False, tag_field="op", tag="member.role"):
-    """hands_over: who did it was an owner and is an admin now."""
+    """hands_over: who did it was an owner and is an admin now. user_id, by: absent for
+    who may not see the members, unless it is theirs, or an owner's or admin's."""
 
     dialog_id: str
     seq: int
-    user_id: str
+    user_id: str | UnsetType
     role: Role
-    by: str
+    by: str | UnsetType
     at: str
     hands_over: bool = False
 

@@ -41,8 +41,9 @@ class Target(Struct, gc=False):
 
     @property
     def message(self) -> Message:
-        """As the dialog's members see it, with who has read it."""
-        return self.dialog.with_readers(self.dialog.message_of(self.state))
+        """As the member sees it, with who has read it."""
+        message = self.dialog.message_of(self.state)
+        return self.dialog.with_readers(message, self.member)
 
 
 class Missing(Struct, frozen=True):

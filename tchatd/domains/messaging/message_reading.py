@@ -222,7 +222,7 @@ class MessageReading:
         """The latest that the member has not hidden; the dialog may be one that was
         read from the store only."""
         if not dialog.lacks_last_message(member.extra):
-            return dialog.last_message_for(member.extra)
+            return dialog.last_message_for(member)
         hidden = hidden_of(member.extra)
         with self._log.pinned(dialog.number):
             seq = dialog.tail_first_seq
@@ -231,7 +231,7 @@ class MessageReading:
                 return None
             assert isinstance(found[0], MessageState)
             state = dialog.messages.get(found[0].seq, found[0])
-            return dialog.with_readers(dialog.message_of(state))
+            return dialog.with_readers(dialog.message_of(state), member)
 
     # Threads
 
@@ -389,7 +389,7 @@ def _shown(dialog: DialogState, user: int, item: Message | MessageState) -> Mess
         message = dialog.message_of(state)
     else:
         message = dialog.shown_message(item)
-    message = dialog.with_readers(message)
+    message = dialog.with_readers(message, dialog.by_number.get(user))
     if message.poll is UNSET:
         return message
     poll_state = dialog.message_state(item.seq)

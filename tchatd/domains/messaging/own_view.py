@@ -6,15 +6,26 @@ last and up to the cursor, less those that are deleted or hidden above it.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from msgspec import UNSET, UnsetType, structs
 
-from tchatd.domains.messaging.events import Event, MessageEdited, MessageNew, OwnState
+from tchatd.domains.messaging.events import (
+    DialogCreated,
+    Event,
+    MemberAdded,
+    MemberRemoved,
+    MemberRole,
+    MessageEdited,
+    MessageNew,
+    MessageRead,
+    OwnState,
+)
 from tchatd.domains.messaging.member import Hidden, Member, MemberExtra
 from tchatd.domains.messaging.message_state import hidden_message
 from tchatd.domains.messaging.models import MENTION_SEQS_SHOWN_MAX, Draft, Role
-from tchatd.domains.messaging.store import ROLES
+from tchatd.domains.messaging.store import ROLES, STAFF
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
 
@@ -26,6 +37,54 @@ def without_hidden(event: Event, hidden: Hidden) -> Event:
     if isinstance(event, MessageNew | MessageEdited) and event.message.seq in hidden:
         return structs.replace(event, message=hidden_message(event.message))
     return event
+
+
+def veiled(event: Event, me: str = "") -> Event:
+    """The event for who may not see the members: it names nobody but themselves, and
+    who becomes an owner or an admin. The seq is needed. me: their id."""
+    veil = _VEILS.get(type(event))
+    return event if veil is None else veil(event, me)
+
+
+def _veiled_creation(event: DialogCreated, me: str) -> DialogCreated:
+    return structs.replace(event, dialog=structs.replace(event.dialog, participants=()))
+
+
+def _veiled_coming(event: MemberAdded, me: str) -> MemberAdded:
+    if event.role in _STAFF:
+        return event
+    mine = (me,) if me in event.user_ids else ()
+    return structs.replace(event, user_ids=mine, by=_mine(event.by, me))
+
+
+def _veiled_going(event: MemberRemoved, me: str) -> MemberRemoved:
+    if event.user_id == me:
+        return event
+    return structs.replace(event, user_id=UNSET, by=_mine(event.by, me))
+
+
+def _veiled_role(event: MemberRole, me: str) -> MemberRole:
+    if event.role in _STAFF or event.user_id == me:
+        return event
+    return structs.replace(event, user_id=UNSET, by=_mine(event.by, me))
+
+
+def _veiled_reading(event: MessageRead, me: str) -> MessageRead:
+    return structs.replace(event, user_id=_mine(event.user_id, me))
+
+
+def _mine(id: str | UnsetType, me: str) -> str | UnsetType:
+    return id if id == me else UNSET
+
+
+_STAFF: Final = tuple(ROLES[role] for role in STAFF)
+_VEILS: Final[dict[type, Callable[[Any, str], Event]]] = {
+    DialogCreated: _veiled_creation,
+    MessageRead: _veiled_reading,
+    MemberAdded: _veiled_coming,
+    MemberRemoved: _veiled_going,
+    MemberRole: _veiled_role,
+}
 
 
 def unread_count(member: Member, message_count: int, deleted: BitMap | None) -> int:

@@ -28,7 +28,9 @@ from tchatd.domains.messaging.models import (
     ListDialogs,
     ListEvents,
 )
+from tchatd.domains.messaging.own_view import veiled
 from tchatd.domains.messaging.rows import edited_seq, event_of
+from tchatd.domains.messaging.settings import SEE_MEMBERS
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     MESSAGE_EDITED,
@@ -220,26 +222,28 @@ class Reading:
         user = context.user.user_number
         dialog = self._access.find(user, command.dialog_id)
         if dialog is None or command.after + 1 < dialog.tail_first_seq:
-            return self._list_events_later(user, command)
-        page = self._events_in_memory(dialog, user, command.after, command.limit)
+            return self._list_events_later(context, command)
+        page = self._events_in_memory(context, dialog, command.after, command.limit)
         return self._log.hold(page, dialog.changed_position)
 
     def _events_in_memory(
-        self, dialog: DialogState, user: int, after: int, limit: int
+        self, context: Context, dialog: DialogState, after: int, limit: int
     ) -> EventPage:
         start = after + 1 - dialog.tail_first_seq
         entries = dialog.tail[start : start + limit]
         last = entries[-1].seq if entries else after
-        hidden = hidden_of(dialog.by_number[user].extra)
-        events = [dialog.shown_event(entry.event, hidden) for entry in entries]
+        events = _shown(context, dialog, [entry.event for entry in entries])
         return EventPage(events, dialog.last_seq, last < dialog.last_seq)
 
-    async def _list_events_later(self, user: int, command: ListEvents) -> EventPage:
+    async def _list_events_later(
+        self, context: Context, command: ListEvents
+    ) -> EventPage:
+        user = context.user.user_number
         dialog = await self._access.open(user, command.dialog_id)
         after, limit = command.after, command.limit
         last_seq = dialog.last_seq
         if after + 1 >= dialog.tail_first_seq:
-            page = self._events_in_memory(dialog, user, after, limit)
+            page = self._events_in_memory(context, dialog, after, limit)
             await self._log.durable(dialog.changed_position)
             return page
         first = dialog.tail_first_seq
@@ -251,8 +255,7 @@ class Reading:
             if len(taken) == len(rows):
                 events += [entry.event for entry in tail[: limit - len(rows)]]
             dialog = await self._access.open_number(user, dialog.number)
-            hidden = hidden_of(dialog.by_number[user].extra)
-            events = [dialog.shown_event(event, hidden) for event in events]
+            events = _shown(context, dialog, events)
         await self._log.durable(dialog.changed_position)
         return EventPage(events, last_seq, after + len(events) < last_seq)
 
@@ -269,6 +272,17 @@ class Reading:
             states = {row.seq: state_of_row(row) for row in found.messages}
         now_ms = self._state.now_ms()
         return [event_of(row, dialog.id, dialog.pins, states, now_ms) for row in rows]
+
+
+def _shown(context: Context, dialog: DialogState, events: list[Event]) -> list[Event]:
+    """As who asks sees them."""
+    member = dialog.by_number[context.user.user_number]
+    hidden = hidden_of(member.extra)
+    shown = [dialog.shown_event(event, hidden) for event in events]
+    if dialog.may(member, SEE_MEMBERS):
+        return shown
+    me = str(context.user.user_id)
+    return [veiled(event, me) for event in shown]
 
 
 def _changed_at(dialog: DialogState, user: int) -> int:

@@ -118,6 +118,11 @@ _MOVABLE: Final = (("who_may_write", WRITE), ("who_may_add", ADD), ("who_may_pin
 assert set(RIGHTS) == set(TYPES)
 
 
+def sees_members(type: int, role: int) -> bool:
+    """Whether this role is told who the others are; no setting moves it."""
+    return RIGHTS[TYPES[type]][role] & SEE_MEMBERS != 0
+
+
 def rights(type: int, settings: DialogSettings) -> tuple[int, int, int, int]:
     """What each role may, by the role's number."""
     table = RIGHTS[TYPES[type]]

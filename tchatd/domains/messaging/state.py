@@ -433,13 +433,15 @@ class MessagingState:
         rows: tuple[MemberRow, ...] = ()
         if member.mentions is not None:  # maybe of deleted messages only
             rows = (member.row(dialog.number, record.reader),)
+        audience: BitMap | None = None
+        told: tuple[tuple[BitMap, Any], ...] = ()
+        if seq:
+            audience, told = dialog.audiences(event, dialog.members, reader)
         if unread or record.read_seq < dialog.last_message_seq:
             # No device can count that lacks some of the messages.
-            alone = BitMap((record.reader,))
-            told = ((alone, dialog.own_state(member)),)
+            told = (*told, (BitMap((reader,)), dialog.own_state(member)))
+        if rows or told:
             changes = Changes(members=rows, told=told)
-        elif rows:
-            changes = Changes(members=rows)
         return dialog, Entry(
             position,
             dialog.number,
@@ -454,7 +456,7 @@ class MessagingState:
             member.client_ms,
             None,
             event,
-            dialog.members if seq else None,
+            audience,
             ReadState(dialog.id, record.read_seq, unread, dialog.last_seq),
             (),
             member.role,

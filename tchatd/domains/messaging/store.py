@@ -294,6 +294,7 @@ class ChangedDialog(Struct, frozen=True, gc=False):
 
     number: int
     id: bytes
+    type: int
     floor_seq: int
     last_seq: int
     log_seq: int

@@ -50,8 +50,9 @@ from tchatd.domains.messaging.models import (
     Dialog,
     Sync,
 )
-from tchatd.domains.messaging.own_view import own_state, without_hidden
+from tchatd.domains.messaging.own_view import own_state, veiled, without_hidden
 from tchatd.domains.messaging.reading import Reading
+from tchatd.domains.messaging.settings import sees_members
 from tchatd.domains.messaging.shared_events import NOTHING, Kept, SharedEvents
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
@@ -114,6 +115,14 @@ class _Part(Struct):
     is_whole: bool = False
     is_left: bool = False
 
+    @property
+    def type(self) -> int:
+        """Of the dialog, as its number in TYPES."""
+        if self.row is not None:
+            return self.row.type
+        assert self.fresh is not None
+        return self.fresh.dialog.type
+
     def stored_last(self, last: int) -> int:
         """Up to this seq events are in the store, from there to `last` in `fresh`."""
         entries = self.fresh.entries if self.fresh else ()
@@ -159,7 +168,8 @@ class Syncing:
         cursor = cursor_of(command.cursor)
         if max(cursor.after, cursor.until) > self._log.applied_position:
             return await self._begin(user)  # of another journal: nothing to go by
-        return await self._next(user, cursor, command.limit)
+        me = str(context.user.user_id)
+        return await self._next(user, me, cursor, command.limit)
 
     async def _begin(self, user: int) -> SyncPage:
         """A device that has nothing: the first dialogs, and where to go on from."""
@@ -177,7 +187,9 @@ class Syncing:
             dialogs_cursor=page.next_cursor,
         )
 
-    async def _next(self, user: int, cursor: SyncCursor, limit: int) -> SyncPage:
+    async def _next(
+        self, user: int, me: str, cursor: SyncCursor, limit: int
+    ) -> SyncPage:
         until = cursor.until or self._log.applied_position
         fresh = self._fresh(user, cursor, until)
         await self._log.durable(until)
@@ -196,7 +208,7 @@ class Syncing:
             if cursor.until == 0 and count > CHANGED_DIALOGS_MAX:
                 return await self._begin(user)
             parts, page.number = _plan(user, cursor, until, limit, rows, fresh)
-            await self._fill(user, page, _within(parts, limit, page), until)
+            await self._fill(user, me, page, _within(parts, limit, page), until)
         whole = await self._whole(user, page)
         latest: list[Dialog] = []
         if page.number and cursor.until == 0:
@@ -229,7 +241,12 @@ class Syncing:
         return found
 
     async def _fill(
-        self, user: int, page: _Page, taken: list[tuple[_Part, int]], until: int
+        self,
+        user: int,
+        me: str,
+        page: _Page,
+        taken: list[tuple[_Part, int]],
+        until: int,
     ) -> None:
         """Put the parts, each up to a seq, into the page, as far as they fit."""
         stored = await self._stored(taken, until)
@@ -247,8 +264,11 @@ class Syncing:
             is_changed = dialog is not None and bool(dialog.messages)
             hidden = hidden_of(part.member.extra)
             is_plain = not is_changed and hidden is None
+            veils = not sees_members(part.type, part.member.role)
             if is_plain and size + told.size <= SYNC_BYTES_MAX:
-                page.events += told.events
+                page.events += (
+                    [veiled(e, me) for e in told.events] if veils else told.events
+                )
                 size += told.size
                 told = NOTHING
             for seq, event, event_size in chain(told, _fresh_events(part, last)):
@@ -261,6 +281,8 @@ class Syncing:
                     event = dialog.shown_event(event)
                 if hidden is not None:
                     event = without_hidden(event, hidden)
+                if veils:
+                    event = veiled(event, me)
                 page.events.append(event)
             if last == part.last:
                 _end(user, page, part, dialog)

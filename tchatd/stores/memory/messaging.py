@@ -216,6 +216,7 @@ class MemoryDialogStore:
                 ChangedDialog(
                     number,
                     row.id,
+                    row.type,
                     floor,
                     last,
                     row.last_seq,

@@ -70,7 +70,7 @@ LATERAL (
             AND (m.left_seq = 0 OR m.left_position > q.after)
         ORDER BY m.dialog_number LIMIT q.count_max
     )
-    SELECT (SELECT count(*) FROM mine), d.number, d.id,
+    SELECT (SELECT count(*) FROM mine), d.number, d.id, d.type,
         CASE WHEN d.last_position <= q.after AND last = d.last_seq
             THEN last ELSE event_seq_at(number, q.after, last) END,
         CASE WHEN d.last_position <= q.until AND last = d.last_seq
@@ -169,10 +169,12 @@ class CatchingUp:
 
 
 def _changed(row: tuple[Any, ...]) -> ChangedDialog:
-    number, id, floor_seq, last_seq, log_seq, count, pins, deleted, is_dropped = row[:9]
+    number, id, type, floor_seq, last_seq, log_seq = row[:6]
+    count, pins, deleted, is_dropped = row[6:10]
     return ChangedDialog(
         number,
         id.bytes,
+        type,
         floor_seq,
         last_seq,
         log_seq,
@@ -180,5 +182,5 @@ def _changed(row: tuple[Any, ...]) -> ChangedDialog:
         tuple(pins),
         deleted,
         is_dropped,
-        MemberRow(*row[9:]),
+        MemberRow(*row[10:]),
     )

@@ -97,7 +97,10 @@ def _true(talk: Talk, user: int) -> dict[str, Any]:
 
 
 def _check_known(device: Device, kept: Kept, talk: Talk) -> None:
-    """What a device has heard of others is so; it need not know a crowd by name."""
+    """What a device has heard of others is so; it need not know a crowd by name, nor
+    anybody where it may not."""
+    if kept.is_veiled:
+        return
     strangers = sorted(kept.people - talk.people.keys())
     _same(f"who is not in {talk.id}, for {device.name}", strangers, [])
     if len(talk.people) < 90:

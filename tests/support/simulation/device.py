@@ -42,7 +42,8 @@ def seq_of(id: str) -> int:
 class Kept:
     """What a device has of one dialog. view: as last told whole; what changes since is
     beside it. counted: up to this seq the counts have all events. messages: as far as
-    the device has them; roles, reads: of others, likewise.
+    the device has them; roles, reads: of others, likewise. is_veiled: not all of who
+    else is in it was told.
     """
 
     def __init__(self, dialog: Dialog) -> None:
@@ -54,6 +55,7 @@ class Kept:
         self.settings = dialog.settings
         self.people = {person(id) for id in dialog.participants}
         self.count = dialog.member_count
+        self.is_veiled = not dialog.participants
         self.roles: dict[int, str] = {}
         self.reads: dict[int, int] = {}
         self.last = dialog.last_seq
@@ -249,6 +251,9 @@ class Device:
         kept.messages[root.seq] = structs.replace(root, thread=thread)
 
     def _read(self, kept: Kept, event: ev.MessageRead, counts: bool) -> None:
+        if event.user_id is UNSET:
+            kept.is_veiled = True
+            return
         if kept.count <= 100:
             kept.reads[person(event.user_id)] = event.read_seq
         if event.user_id != self.me or not counts:
@@ -331,6 +336,7 @@ class Device:
             kept.messages[message.seq] = structs.replace(message, poll=event.poll)
 
     def _added(self, kept: Kept, event: ev.MemberAdded, counts: bool) -> None:
+        kept.is_veiled |= event.by is UNSET
         for id in event.user_ids:
             kept.people.add(person(id))
             kept.roles[person(id)] = event.role
@@ -340,6 +346,10 @@ class Device:
             kept.reads.clear()  # from now on nobody tells
 
     def _removed(self, kept: Kept, event: ev.MemberRemoved, counts: bool) -> None:
+        if event.user_id is UNSET:
+            kept.is_veiled = True
+            kept.count = event.member_count
+            return
         other = person(event.user_id)
         if other == self.user:
             del self.dialogs[event.dialog_id]
@@ -350,8 +360,12 @@ class Device:
         kept.count = event.member_count
 
     def _role(self, kept: Kept, event: ev.MemberRole, counts: bool) -> None:
+        if event.user_id is UNSET:
+            kept.is_veiled = True
+            return
         kept.roles[person(event.user_id)] = event.role
         if event.hands_over:
+            assert event.by is not UNSET
             kept.roles[person(event.by)] = "admin"
         if counts:
             kept.role = kept.roles.get(self.user, kept.role)

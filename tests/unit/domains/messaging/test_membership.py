@@ -227,9 +227,11 @@ async def test_roles_are_given_to_those_below_oneself(
     answer = await core.do(by, change(dialog, whom, role))
     assert (answer.user_id, answer.role) == (str(user_id(whom)), role)
     assert await roles(core, dialog) == before | {whom: role}
-    members, event, _ = core.hub.told[-1]
-    assert isinstance(event, MemberRole)
-    assert (members, event.role, event.hands_over) == ([1, 2, 3, 4, 5], role, False)
+    told = [(who, e) for who, e, _ in core.hub.told if isinstance(e, MemberRole)]
+    assert {(event.role, event.hands_over) for _, event in told} == {(role, False)}
+    assert sorted(user for who, _ in told for user in who) == [1, 2, 3, 4, 5]
+    assert told[0][1].user_id == str(user_id(whom))
+    assert whom in told[0][0]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,15 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as some
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
+from tchatd.domains.messaging.events import (
+    DialogDeleted,
+    MemberAdded,
+    MemberRemoved,
+    MemberRole,
+    MessageRead,
+)
 from tchatd.domains.messaging.member import DraftState, Member, MemberExtra
 from tchatd.domains.messaging.own_view import (
     draft_of,
@@ -15,6 +22,7 @@ from tchatd.domains.messaging.own_view import (
     ranges_of,
     unread_count,
     unread_mentions,
+    veiled,
 )
 from tchatd.kernel.bitmaps import BitMap
 from tests.support.messaging import shape
@@ -57,3 +65,41 @@ def test_a_draft_tells_no_more_than_there_is() -> None:
     assert draft_of(MemberExtra()) is UNSET
     draft = draft_of(MemberExtra(draft=DraftState("he", None, 1_800_000_000_000)))
     assert set(shape(draft)) == {"text", "saved_at"}
+
+
+# Who may not see the members
+
+ME, OTHER, BOSS = "me", "other", "boss"
+COMING = MemberAdded("d", 2, (ME, OTHER), 2, "member", BOSS, 5, "t")
+GOING = MemberRemoved("d", 3, OTHER, BOSS, "removed", 4, "t")
+ROLE = MemberRole("d", 4, OTHER, "guest", BOSS, "t")
+READ = MessageRead("d", OTHER, "m", 3, "t", 5)
+
+
+def test_who_may_not_see_the_members_is_told_of_no_other() -> None:
+    coming = veiled(COMING, ME)
+    assert (coming.user_ids, coming.count, coming.by) == ((ME,), 2, UNSET)  # type: ignore[union-attr]
+    for event in (COMING, GOING, ROLE, READ):
+        for me in ("", ME):
+            told = veiled(event, me)
+            assert (told.seq, type(told)) == (event.seq, type(event))
+            assert OTHER not in repr(told)
+            assert BOSS not in repr(told)
+
+
+def test_they_are_told_of_themselves() -> None:
+    for event in (GOING, ROLE, READ):
+        assert veiled(event, OTHER) == event
+
+
+def test_everybody_is_told_who_becomes_an_owner_or_an_admin() -> None:
+    for event in (
+        structs.replace(COMING, role="admin"),
+        structs.replace(ROLE, role="owner", hands_over=True),
+    ):
+        assert veiled(event, ME) is event
+
+
+def test_other_events_are_told_as_they_are() -> None:
+    event = DialogDeleted("d", 9, BOSS, "t")
+    assert veiled(event, ME) is event

@@ -89,8 +89,9 @@ async def test_anybody_joins_by_the_name(site: Around) -> None:
     for _ in range(2):
         answer = await site.ask(9, site.names.join, JoinChannel("thai_news"))
         assert (answer.status, answer.dialog.id) == ("joined", made.id)
-    [(_, event)] = site.told(MemberAdded)
-    assert event.by == str(user_id(9))
+    [(staff, event), (others, veiled)] = site.told(MemberAdded)
+    assert (staff, event.by) == ([1], str(user_id(9)))
+    assert (others, veiled.by, veiled.count) == ([2], UNSET, 1)
 
 
 async def test_where_approval_is_needed_one_asks(site: Around) -> None:

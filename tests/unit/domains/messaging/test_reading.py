@@ -6,6 +6,7 @@ import random
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import trio
 from msgspec import UNSET
@@ -13,18 +14,21 @@ from msgspec import UNSET
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.access import ATTEMPTS_MAX
 from tchatd.domains.messaging.member_models import RemoveMember
+from tchatd.domains.messaging.message_commands import GetMessage
 from tchatd.domains.messaging.models import (
     GetDialog,
     ListDialogs,
     ListEvents,
     ListMessages,
     ReadMessages,
+    Sync,
 )
 from tchatd.domains.messaging.reading import within_bytes
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import EventRow
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, Invalid, Unavailable
+from tests.support.members import add, change, channel_of, remove
 from tests.support.messaging import (
     Core,
     group_of,
@@ -386,3 +390,76 @@ async def test_a_list_lacks_nothing_that_has_been_left_but_not_durably(
         assert lists == []
         core.journal.sync()
     assert [page.dialogs for page in lists] == [[]]
+
+
+# Who may not see the members
+
+
+def named(value: Any) -> set[int]:
+    """Whom it names, but for senders and oneself (3)."""
+    text = msgspec.json.encode(value).decode()
+    return {user for user in (1, 2, 4, 5, 6) if str(user_id(user)) in text}
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("type", ["group", "channel"])
+async def test_who_may_not_see_the_members_learns_of_no_other(
+    core: Core, type: str, is_stored: bool
+) -> None:
+    """3 is a guest of a group, or a member of a channel, which 1 and 4 run."""
+    dialog = await core.do(1, channel_of(2, type=type))
+    await core.do(1, add(dialog, 3, role="guest" if type == "group" else "member"))
+    cursor = (await core.do(3, Sync())).cursor
+    core.hub.told.clear()
+    await core.do(1, add(dialog, 4, role="admin"))
+    await core.do(1, add(dialog, 5))
+    last = await core.do(1, text(dialog.id))
+    for reader in (2, 3, 5):
+        await core.do(reader, ReadMessages(UUID(last.id)))
+    await core.do(5, remove(dialog, 5))
+    if is_stored:
+        await core.flusher.flush()
+        core = await core.restart(users=200)
+    async with loading(core):
+        live = [event for who, event, _ in core.hub.told if 3 in who]
+        log = await core.do(3, ListEvents(dialog_id=dialog.id))
+        missed = await core.do(3, Sync(cursor=cursor))
+        seqs = [event.seq for event in log.events]
+        assert seqs == list(range(1, log.last_seq + 1))
+        for events in (live, log.events, missed.events):
+            assert named([e for e in events if type_of(e) != "message.new"]) <= {1, 4}
+        view = await core.do(3, GetDialog(dialog.id))
+        assert (view.participants, view.member_count) == ((), 4)
+        for shown in (
+            view,
+            await core.do(3, ListDialogs()),
+            await core.do(3, ListMessages(dialog_id=dialog.id)),
+            await core.do(3, GetMessage(UUID(last.id))),
+            await core.do(3, Sync()),
+        ):
+            assert named(shown) == {1}  # who has sent the message
+            assert '"read_by":[{' not in msgspec.json.encode(shown).decode()
+        seen = await core.do(4, GetDialog(dialog.id))
+        assert len(seen.participants) == 4
+        assert {reader.user_id for reader in seen.last_message.read_by} == {
+            *map(str, map(user_id, (2, 3)))
+        }
+        log = await core.do(4, ListEvents(dialog_id=dialog.id))
+        assert 5 in named(log.events)
+
+
+def type_of(event: Any) -> str:
+    return str(event.__struct_config__.tag)
+
+
+async def test_in_a_large_channel_nobody_is_named_live(core: Core) -> None:
+    dialog = await core.do(1, channel_of(*range(2, 150)))
+    core.hub.told.clear()
+    await core.do(1, add(dialog, 160))
+    await core.do(2, remove(dialog, 2))
+    await core.do(1, change(dialog, 3, "admin"))
+    told = [(who, e) for who, e, _ in core.hub.told if hasattr(e, "by")]
+    assert [named(event) for who, event in told if 6 in who] == [set(), set(), {1}]
+    assert [named(event) for who, event in told if 2 in who][-1] == {2}
+    log = await core.do(1, ListEvents(dialog_id=dialog.id))
+    assert named(log.events[1:]) >= {1, 2}

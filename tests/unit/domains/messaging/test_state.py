@@ -90,7 +90,7 @@ def test_a_message_shows_who_has_read_it_but_not_its_sender(apply: Applied) -> N
     apply(read(1, 2, 2, 1))
     dialog = apply.dialog(1)
     assert dialog.last_message is not None
-    [reader] = dialog.with_readers(dialog.last_message).read_by
+    [reader] = dialog.with_readers(dialog.last_message, None).read_by
     assert reader.user_id == str(user_id(2))
     assert dialog.last_message.read_by == ()
 
