@@ -105,7 +105,12 @@ async def _measure_index(
     report.add("size on disk", _bytes_of(folder) / corpus.count, "bytes/message")
     report.add("segments", float(index.segments), "segments", higher_is_better=False)
     service = SearchService(
-        index, CorpusConversations(corpus), NoPeople(), NoPeople(), SearchSettings()
+        index,
+        CorpusConversations(corpus),
+        NoPeople(),
+        NoPeople(),
+        SearchSettings(),
+        trio.lowlevel.checkpoint,
     )
     for _ in range(plan.runs):
         asked = list(corpus.questions(count))

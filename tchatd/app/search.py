@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import trio
+
 from tchatd.app.settings import Settings
 from tchatd.domains.auth.service import AuthService
 from tchatd.domains.messaging.access import DialogAccess
@@ -112,6 +114,7 @@ class Search:
             FoundPeople(auth, people),
             auth.directory,
             SearchSettings(per_user_minute=of.per_user_minute, burst=of.burst),
+            trio.lowlevel.checkpoint,
         )
         metrics.gauge(
             "search_documents",

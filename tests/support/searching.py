@@ -10,15 +10,31 @@ import trio
 
 from tchatd.domains.messaging.access import DialogAccess
 from tchatd.domains.messaging.finding import Finding
+from tchatd.domains.search.look import EXACT, LOOSE, Look
 from tchatd.domains.search.models import SearchDialogs, SearchMessages, SearchPeople
 from tchatd.domains.search.service import SearchService, SearchSettings
 from tchatd.domains.search.store import SearchIndex
+from tchatd.domains.search.text import Query, parse
 from tchatd.journal.indexer import Indexer, IndexerSettings
 from tchatd.observe.metrics import Metrics
 from tchatd.stores.memory.finding import MemoryFindingStore, MemorySearchSource
 from tchatd.stores.memory.messaging import MemoryDialogStore
 from tchatd.stores.memory.search import MemorySearchIndex
 from tests.support.messaging import Core, FakeDirectory
+
+NONE = 0
+
+
+def parsed(q: str, **how: bool) -> Query:
+    query = parse(q, **how)
+    assert query is not None
+    return query
+
+
+def level_of(query: Query, text: str) -> int:
+    """EXACT, LOOSE or NONE."""
+    stages = (EXACT, LOOSE)
+    return next((one for one in stages if Look(query).matches(text, one)), NONE)
 
 
 class FakePeople:
@@ -41,7 +57,8 @@ class FakePeople:
 
 
 class Searching:
-    """`core` is driven by the test; what is flushed is found once `settled`."""
+    """`core` is driven by the test; what is flushed is found once `settled`. turns:
+    that searches gave to others."""
 
     def __init__(
         self,
@@ -54,6 +71,7 @@ class Searching:
         self.index = MemorySearchIndex() if index is None else index
         self.source = MemorySearchSource(core.store)
         self.people = FakePeople()
+        self.turns = 0
         self.indexer = Indexer(
             self.index,
             self.source,
@@ -74,7 +92,12 @@ class Searching:
             self.people,
             FakeDirectory(200),
             SearchSettings(),
+            self._checkpoint,
         )
+
+    async def _checkpoint(self) -> None:
+        self.turns += 1
+        await trio.lowlevel.checkpoint()
 
     async def settled(self) -> None:
         """Everything is flushed, and as long ago as a user waits for it."""

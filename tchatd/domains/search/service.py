@@ -11,11 +11,13 @@ then, only if that is little, what matches but for marks and slips.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
+from tchatd.domains.search.look import EXACT, LOOSE, Look
 from tchatd.domains.search.models import (
     DialogHits,
     FoundChannel,
@@ -37,7 +39,7 @@ from tchatd.domains.search.store import (
     SeenMessage,
     first_order,
 )
-from tchatd.domains.search.text import EXACT, LOOSE, Query, highlights, parse
+from tchatd.domains.search.text import parse
 from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Context
 
@@ -46,6 +48,11 @@ FEW_HITS: Final = 10
 ROUNDS_MAX: Final = 5
 """Times the index is asked for one page; after it the page is shorter."""
 ROUND_HITS_MIN: Final = 16
+WORK_MAX: Final = 200_000
+"""Of looking at what the index proposes for one page (about 50 ms); after it the page
+is shorter."""
+TURN_WORK: Final = 8_000
+"""Of looking, after which all others have their turn (about 2 ms)."""
 CANDIDATES_MAX: Final = 100
 """Dialogs or people that the index may propose for one answer."""
 _CURSOR: Final = re.compile(r"([el])([0-9]{1,20})")
@@ -69,6 +76,8 @@ class _Place(Struct):
 
 
 class SearchService:
+    """checkpoint: all others that could go on do so first."""
+
     def __init__(
         self,
         index: SearchIndex,
@@ -76,12 +85,14 @@ class SearchService:
         people: People,
         directory: Directory,
         settings: SearchSettings,
+        checkpoint: Callable[[], Awaitable[None]],
     ) -> None:
         self.settings = settings
         self._index = index
         self._conversations = conversations
         self._people = people
         self._directory = directory
+        self._checkpoint = checkpoint
 
     # Messages
 
@@ -97,6 +108,7 @@ class SearchService:
         if query is None or ask is None:
             return MessageHits([])
         hits: list[tuple[int, int, MessageHit]] = []
+        look, turn = Look(query), TURN_WORK
         for _ in range(ROUNDS_MAX):
             missing = command.limit + 1 - len(hits)
             limit = max(missing, ROUND_HITS_MIN)
@@ -115,12 +127,19 @@ class SearchService:
             keys = [(one.dialog_number, one.seq) for one in found]
             seen = await self._conversations.messages(user, keys) if keys else {}
             for one, key in zip(found, keys, strict=True):
+                if len(hits) > command.limit or look.work >= WORK_MAX:
+                    break
+                if look.work >= turn:
+                    await self._checkpoint()
+                    turn = look.work + TURN_WORK
                 place.end = one.order
-                hit = _hit(query, seen.get(key), place.stage)
+                hit = _hit(look, seen.get(key), place.stage)
                 if hit is not None:
                     hits.append((place.stage, one.order, hit))
             if len(hits) > command.limit:
                 return _page(hits, command.limit)
+            if look.work >= WORK_MAX:
+                break
             if len(found) == limit:
                 continue
             few = is_first and place.stage == EXACT and len(hits) < FEW_HITS
@@ -213,11 +232,11 @@ class SearchService:
         return PeopleHits(list(people.values())[: command.limit])
 
 
-def _hit(query: Query, seen: SeenMessage | None, stage: int) -> MessageHit | None:
+def _hit(look: Look, seen: SeenMessage | None, stage: int) -> MessageHit | None:
     """None: it is not to be seen, or does not say so (any more), or so exactly."""
-    if seen is None or query.match(seen.text) != stage:
+    if seen is None or not look.matches(seen.text, stage):
         return None
-    marked = [(field, highlights(query, text)) for field, text in seen.texts]
+    marked = [(field, look.marks(text, stage)) for field, text in seen.texts]
     shown = tuple(Highlight(field, tuple(ranges)) for field, ranges in marked if ranges)
     return MessageHit(seen.message, seen.dialog_id, shown or UNSET)
 

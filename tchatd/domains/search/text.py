@@ -1,4 +1,4 @@
-"""Owns what a text is found by: its tokens, what a query asks of them, what is marked.
+"""Owns what a text is found by: its tokens, and what a query asks of them.
 
 Two kinds of writing, by script:
 
@@ -13,7 +13,7 @@ Two kinds of writing, by script:
   spaces between phrases as they like, so a text's pairs go across spaces and a query's
   do not.
 
-What the index finds by tokens is looked at again as it is (`Query.match`): whether the
+What the index finds by tokens is looked at again as it is (`look.Look`): whether the
 pairs follow each other, and whether the text still says so.
 
 Everything is NFKC and case-folded first; digits of any script are 0 to 9, what cannot
@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -37,13 +37,12 @@ TOKEN_CHARS_MAX: Final = 64
 """A longer word is found by its begin."""
 CLAUSES_MAX: Final = 24
 """Of a query that the index is asked for; all of it is looked at in what it finds."""
+PIECES_MAX: Final = 12
+"""Words and runs of a query: what follows them is not looked for."""
 HEAD: Final = "^"
 """Before the first two letters of a word, and before a unit without its marks: what is
 typed first is found by a token of its own, as so many words begin with it."""
 HEAD_LETTERS: Final = 2
-HIGHLIGHT_CHARS_MAX: Final = 1_000
-HIGHLIGHTS_MAX: Final = 20
-"""Of one text: what is shown fits on a screen."""
 FUZZY_FROM: Final = ((8, 2), (4, 1))
 """Letters from which so many slips of the keyboard are forgiven."""
 _FOLDS_KEPT_MAX: Final = 100_000
@@ -75,7 +74,7 @@ _LETTER: Final = rf"[^\W_{_SPACELESS}]"
 _WORD: Final = rf"{_LETTER}+(?:[{_WORD_MARKS}]+{_LETTER}*)*"
 _SYMBOL: Final = "[\u2600-\u27bf\U0001f000-\U0001faff]"
 _RUN: Final = rf"[{_SPACELESS}]+"
-_TEXT_PIECE: Final = re.compile(rf"({_RUN}(?:\s+{_RUN})*)|({_WORD}|{_SYMBOL})")
+TEXT_PIECE: Final = re.compile(rf"({_RUN}(?:\s+{_RUN})*)|({_WORD}|{_SYMBOL})")
 _QUERY_PIECE: Final = re.compile(rf"({_RUN})|({_WORD}|{_SYMBOL})")
 _UNIT: Final = re.compile(rf"[^{_UNIT_MARKS}][{_UNIT_MARKS}]*|[{_UNIT_MARKS}]+")
 _CLUSTER: Final = re.compile(rf".[{_WORD_MARKS}{_UNIT_MARKS}\u0e33\u0eb3]*", re.DOTALL)
@@ -160,7 +159,7 @@ def tokens(text: str) -> Tokens:
             frozenset(words), frozenset([HEAD + word[:HEAD_LETTERS] for word in words])
         )
     words, exact = set(), set()
-    for run, word in _TEXT_PIECE.findall(normal):
+    for run, word in TEXT_PIECE.findall(normal):
         if word:
             bare = folded(word)
             words.add(bare)
@@ -258,21 +257,6 @@ class Query(Struct, frozen=True):
             found += run.clauses()
         return found[:CLAUSES_MAX]
 
-    def match(self, text: str) -> int:
-        """EXACT, LOOSE (but for marks and slips) or NONE."""
-        words, runs = _read(text)
-        if any(all(run.text not in other for other in runs) for run in self.runs):
-            return NONE
-        if all(_is_exact(word, words) for word in self.words):
-            return EXACT
-        loose = all(_is_loose(word, words) for word in self.words)
-        return LOOSE if loose else NONE
-
-
-NONE: Final = 0
-LOOSE: Final = 1
-EXACT: Final = 2
-
 
 def parse(q: str, *, every_word_open: bool = False) -> Query | None:
     """None if there is nothing in it that could be found.
@@ -283,6 +267,8 @@ def parse(q: str, *, every_word_open: bool = False) -> Query | None:
     words: dict[str, Word] = {}
     runs: dict[str, Run] = {}
     for piece in _QUERY_PIECE.finditer(normal):
+        if len(words) + len(runs) == PIECES_MAX:
+            break
         run, word = piece.groups()
         is_open = every_word_open or piece.end() == len(normal)
         if run:
@@ -305,56 +291,26 @@ def slips_of(word: str) -> int:
     return next((slips for letters, slips in FUZZY_FROM if len(word) >= letters), 0)
 
 
-def highlights(query: Query, text: str) -> list[tuple[int, int]]:
-    """[first, last) of what is found in the begin of the text, in its characters (code
-    points)."""
-    normal, origin = _traced(text[:HIGHLIGHT_CHARS_MAX])
-    found: list[tuple[int, int]] = []
-    for piece in _TEXT_PIECE.finditer(normal):
-        first, end = piece.span()
-        if piece[2]:
-            if any(_is_hit(word, piece[2]) for word in query.words):
-                found.append((first, end))
-            continue
-        found += _hits_in_run(query, normal, first, end)
-    spans = ((origin[first][0], origin[end - 1][1]) for first, end in sorted(found))
-    return list(islice(_merged(spans), HIGHLIGHTS_MAX))
+def slips_between(one: str, other: str, most: int) -> bool:
+    """Whether `most` letters added, left out, changed or swapped with the next one
+    make one of the other (optimal string alignment)."""
+    if abs(len(one) - len(other)) > most:
+        return False
+    above: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, above, row = above, row, [i]
+        for j, b in enumerate(other, 1):
+            cost = min(row[-1] + 1, above[j] + 1, above[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        if min(row) > most:
+            return False
+    return row[-1] <= most
 
 
-def _is_hit(word: Word, said: str) -> bool:
-    bare = folded(said)
-    if bare == word.folded or (word.is_open and bare.startswith(word.folded)):
-        return True
-    return bool(word.slips) and slips_between(word.folded, bare, word.slips)
-
-
-def _hits_in_run(
-    query: Query, normal: str, first: int, end: int
-) -> Iterator[tuple[int, int]]:
-    """Spans in `normal`, whose spaces between units are left out for the look."""
-    places = [at for at in range(first, end) if not normal[at].isspace()]
-    said = "".join(normal[at] for at in places)
-    for run in query.runs:
-        wanted, start = run.text, 0
-        while (at := said.find(wanted, start)) >= 0:
-            yield places[at], places[at + len(wanted) - 1] + 1
-            start = at + len(wanted)
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    last: tuple[int, int] | None = None
-    for first, end in spans:
-        if last is not None and first <= last[1]:
-            last = last[0], max(last[1], end)
-            continue
-        if last is not None:
-            yield last
-        last = first, end
-    if last is not None:
-        yield last
-
-
-def _traced(text: str) -> tuple[str, list[tuple[int, int]]]:
+def traced(text: str) -> tuple[str, list[tuple[int, int]]]:
     """As `normalized`, and from which characters of the text each one comes."""
     normal = normalized(text)
     if len(normal) == len(text):  # nothing was put together, taken apart or left out
@@ -377,49 +333,13 @@ def _in_order(unit: re.Match[str]) -> str:
     return unit[0] if len(unit[0]) < 3 else unit[0][0] + "".join(sorted(unit[0][1:]))
 
 
-def _read(text: str) -> tuple[set[str], list[str]]:
+def words_and_runs(text: str) -> tuple[set[str], list[str]]:
     """Words, folded and as they are, and runs without their spaces."""
     words, runs = set(), []
-    for run, word in _TEXT_PIECE.findall(normalized(text)):
+    for run, word in TEXT_PIECE.findall(normalized(text)):
         if run:
             runs.append("".join(_units_between_spaces(run)))
         else:
             words.add(folded(word))
             words.add(word[:TOKEN_CHARS_MAX])
     return words, runs
-
-
-def _is_exact(word: Word, words: set[str]) -> bool:
-    wanted = word.marked or word.folded
-    if wanted in words:
-        return True
-    return word.is_open and any(said.startswith(wanted) for said in words)
-
-
-def _is_loose(word: Word, words: set[str]) -> bool:
-    wanted = word.folded
-    return any(
-        said == wanted
-        or (word.is_open and said.startswith(wanted))
-        or (word.slips > 0 and slips_between(wanted, said, word.slips))
-        for said in words
-    )
-
-
-def slips_between(one: str, other: str, most: int) -> bool:
-    """Whether `most` letters added, left out, changed or swapped with the next one
-    make one of the other (optimal string alignment)."""
-    if abs(len(one) - len(other)) > most:
-        return False
-    above: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        before, above, row = above, row, [i]
-        for j, b in enumerate(other, 1):
-            cost = min(row[-1] + 1, above[j] + 1, above[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        if min(row) > most:
-            return False
-    return row[-1] <= most

@@ -14,7 +14,13 @@ from tchatd.domains.messaging.errors import DialogNotFound
 from tchatd.domains.messaging.message_commands import DeleteMessage, EditMessage
 from tchatd.domains.messaging.models import CreateDialog, SendMessage
 from tchatd.domains.search.models import SearchDialogs, SearchMessages, SearchPeople
-from tchatd.domains.search.service import FEW_HITS, ROUND_HITS_MIN, ROUNDS_MAX
+from tchatd.domains.search.service import (
+    FEW_HITS,
+    ROUND_HITS_MIN,
+    ROUNDS_MAX,
+    TURN_WORK,
+    WORK_MAX,
+)
 from tchatd.domains.search.store import PersonDoc
 from tchatd.kernel.errors import Invalid
 from tests.support.messaging import Core, group_of, text, user_id, with_user
@@ -204,6 +210,29 @@ async def test_a_page_may_be_short_and_the_next_one_goes_on(here: Searching) -> 
     assert page.hits == []
     page = await here.ask(2, SearchMessages(q="hello", cursor=page.next_cursor))
     assert [hit.message.id for hit in page.hits] == [kept.id]
+
+
+async def test_who_searches_long_texts_gives_turns_and_has_the_rest_on_a_next_page(
+    here: Searching,
+) -> None:
+    dialog = await here.core.do(1, with_user(2))
+    word = "abcdefgh"
+    said = [f"invoice {n} " + f"{word} " * 400 for n in range(80)]
+    ids = [(await say(here, 1, dialog, one)).id for one in said]
+    await here.settled()
+    before = here.turns
+    page = await here.ask(1, SearchMessages(q="invoice", limit=50))
+    letters = sum(map(len, said[-len(page.hits) :]))
+    assert 0 < len(page.hits) < 50
+    assert letters <= 1.1 * WORK_MAX
+    assert here.turns - before >= letters // (2 * TURN_WORK)
+    found = [hit.message.id for hit in page.hits]
+    while isinstance(page.next_cursor, str):
+        page = await here.ask(
+            1, SearchMessages(q="invoice", limit=50, cursor=page.next_cursor)
+        )
+        found += [hit.message.id for hit in page.hits]
+    assert found == ids[::-1]
 
 
 @pytest.mark.parametrize("cursor", ["x", "e", "e-1", "e99999999999999999999", "m5"])

@@ -8,17 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tchatd.domains.search.look import EXACT, LOOSE, Look
 from tchatd.domains.search.text import (
     CLAUSES_MAX,
-    EXACT,
     HEAD_LETTERS,
-    HIGHLIGHT_CHARS_MAX,
-    HIGHLIGHTS_MAX,
-    LOOSE,
-    NONE,
+    PIECES_MAX,
     TOKEN_CHARS_MAX,
     Query,
-    highlights,
     normalized,
     parse,
     slips_between,
@@ -26,6 +22,7 @@ from tchatd.domains.search.text import (
     units_of,
 )
 from tchatd.stores.memory.search import matches
+from tests.support.searching import NONE, level_of, parsed
 
 THAI = "สวัสดีครับ พรุ่งนี้ไปกินข้าวที่ร้านเดิมไหม"
 LAO = "ສະບາຍດີ ເຈົ້າກິນເຂົ້າແລ້ວບໍ"
@@ -112,19 +109,13 @@ FOUND = [
 @pytest.mark.parametrize(("text", "q", "level"), FOUND)
 def test_what_is_found_by_what(text: str, q: str, level: int) -> None:
     query = parsed(q)
-    assert query.match(text) == level
+    assert level_of(query, text) == level
     said = tokens(text)
     if level == EXACT:
         assert matches(query.clauses(), said)
     if level != NONE:
         assert matches(query.clauses(loose=True), said)
-    assert bool(highlights(query, text)) or level == NONE
-
-
-def parsed(q: str, **how: bool) -> Query:
-    query = parse(q, **how)
-    assert query is not None
-    return query
+    assert level == NONE or Look(query).marks(text, level)
 
 
 @pytest.mark.parametrize("q", ["", " ", "...", "?!", "\u200b", "'", "—", "\n\t"])
@@ -148,19 +139,14 @@ def test_what_has_nothing_to_look_for(q: str) -> None:
     ],
 )
 def test_what_is_marked_in_a_text(text: str, q: str, shown: list[str]) -> None:
-    spans = highlights(parsed(q), text)
+    spans = Look(parsed(q)).marks(text, LOOSE)
     assert [text[first:end] for first, end in spans] == shown
-
-
-def test_marks_end_where_a_screen_does() -> None:
-    assert len(highlights(parsed("word "), "word " * 500)) == HIGHLIGHTS_MAX
-    assert highlights(parsed("last "), "x " * HIGHLIGHT_CHARS_MAX + "last") == []
 
 
 def test_a_word_that_is_too_long_is_found_by_its_begin() -> None:
     text = "x" * 500
     assert tokens(text).words == {"x" * TOKEN_CHARS_MAX}
-    assert parsed(text[:200]).match(text) == EXACT
+    assert level_of(parsed(text[:200]), text) == EXACT
 
 
 def test_a_long_query_asks_the_index_for_part_of_it() -> None:
@@ -168,14 +154,21 @@ def test_a_long_query_asks_the_index_for_part_of_it() -> None:
     assert len(query.clauses()) == CLAUSES_MAX
 
 
+def test_what_follows_twelve_words_is_not_looked_for() -> None:
+    words = [f"{letter}o" for letter in "abcdefghijklmn"]
+    assert level_of(parsed(" ".join(words)), " ".join(words[:PIECES_MAX])) == EXACT
+    mixed = parsed("ก a ข b " * 10 + "ค c ฆ d ง e จ f ฉ g ช h")
+    assert len(mixed.words) + len(mixed.runs) == PIECES_MAX
+
+
 def test_in_a_name_every_word_may_go_on() -> None:
-    assert parsed("som jai", every_word_open=True).match("Somchai Jaidee") == EXACT
-    assert parsed("som jai").match("Somchai Jaidee") == NONE
+    assert level_of(parsed("som jai", every_word_open=True), "Somchai Jaidee") == EXACT
+    assert level_of(parsed("som jai"), "Somchai Jaidee") == NONE
 
 
 def test_a_word_with_a_space_behind_it_is_typed_to_the_end() -> None:
-    assert parsed("restau").match(ENGLISH) == EXACT
-    assert parsed("restau ").match(ENGLISH) == NONE
+    assert level_of(parsed("restau"), ENGLISH) == EXACT
+    assert level_of(parsed("restau "), ENGLISH) == NONE
 
 
 @pytest.mark.parametrize(
@@ -242,7 +235,7 @@ def test_every_part_of_a_text_between_units_finds_it(
         return
     if any(unicodedata.category(unit[0])[0] == "M" for unit in _units(query)):
         return  # a mark on nothing
-    assert query.match(text) != NONE
+    assert level_of(query, text) != NONE
     assert matches(query.clauses(loose=True), tokens(text))
 
 
@@ -265,17 +258,7 @@ def test_any_text_has_tokens_and_is_found_by_itself(text: str) -> None:
     assert (query is None) == (not said.words and not said.exact)
     if query is not None:
         assert matches(query.clauses(), said)
-        assert query.match(text) == EXACT
-
-
-@given(st.text(max_size=60), st.text(max_size=10))
-def test_marks_lie_within_the_text(text: str, q: str) -> None:
-    query = parse(q)
-    if query is not None:
-        last = 0
-        for first, end in highlights(query, text):
-            assert last <= first < end <= len(text)
-            last = end
+        assert level_of(query, text) == EXACT
 
 
 def test_units_hold_their_marks() -> None:
