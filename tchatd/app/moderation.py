@@ -44,6 +44,9 @@ class AuthPeople:
     async def number_of(self, id: UUID) -> int | None:
         return (await self._auth.directory.numbers_of((id,))).get(id)
 
+    def is_bot(self, user_number: int) -> bool:
+        return self._bots.service.is_bot(user_number)
+
     async def seal(
         self, user_number: int, plain: bytes, context: bytes
     ) -> bytes | None:

@@ -55,7 +55,7 @@ class FoundPeople:
 
     async def identified(self, viewer: int, text: str) -> Mapping[int, PublicProfile]:
         """Counted with the phones of new contacts, so that nobody goes through all
-        numbers. Raises: people's TooManyNumbers."""
+        numbers. Raises: NotForBots, people's TooManyNumbers."""
         self._people.count_lookups(viewer, 1)
         record = await self._auth.find_user(text)
         if record is None:

@@ -215,6 +215,7 @@ class Core:
             self.ids,
             self.metrics,
         )
+        self.people.is_bot = self.bots.service.is_bot
         self.flusher.feeds.append(self.bots.webhooks)
         self.moderation = Moderation(
             settings,

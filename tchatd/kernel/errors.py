@@ -60,6 +60,13 @@ class Unauthorized(DomainError):
     code, kind, title = "unauthorized", ErrorKind.UNAUTHORIZED, "Sign in first"
 
 
+class NotForBots(DomainError):
+    """A limit for each user would be as many limits as somebody makes bots."""
+
+    code, kind = "not-for-bots", ErrorKind.FORBIDDEN
+    title = "This is for people, not for bots"
+
+
 class NotFound(DomainError):
     code, kind, title = "not-found", ErrorKind.NOT_FOUND, "Not found"
 

@@ -131,6 +131,32 @@ async def test_a_username_is_of_one_bot(people: People) -> None:
     await other.ok("POST", "/bots", again)
 
 
+async def test_deleting_bots_makes_no_more_of_them_a_day(people: People) -> None:
+    owner = await people()
+    for _ in range(20):
+        bot = await new_bot(owner)
+        await owner.ok("DELETE", f"/bots/{bot['id']}")
+    another = {"name": "Helper", "username": "one_too_many_bot"}
+    refused(await owner.http.post("/bots", json=another), 429)
+
+
+async def test_a_bot_looks_nobody_up_and_reports_nothing(
+    people: People, site: Site
+) -> None:
+    owner, other = await people(), await people()
+    async with as_bot(site, await new_bot(owner)) as bot:
+        body: Json = {"phones": ["+66812345678"]}
+        answers = [
+            await bot.http.post("/users/contacts", json=body),
+            await bot.http.get("/users/search", params={"q": "+66812345678"}),
+            await bot.http.post(f"/users/{other.id}/report", json={"reason": "spam"}),
+        ]
+        for answer in answers:
+            problem = refused(answer, 403)
+            assert problem["type"].endswith("not-for-bots")
+        await bot.ok("GET", "/users/search?q=somchai")
+
+
 async def test_only_its_owner_touches_a_bot(people: People, site: Site) -> None:
     owner, other = await people(), await people()
     bot = await new_bot(owner)

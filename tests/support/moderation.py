@@ -64,10 +64,14 @@ class FakePeople:
     def __init__(self) -> None:
         self.keys = {number: DataKey(bytes([number]) * 32) for number in USERS}
         self.signed_out: list[int] = []
+        self.bots: set[int] = set()
 
     async def number_of(self, id: UUID) -> int | None:
         await trio.lowlevel.checkpoint()
         return next((n for n, user in USERS.items() if user == id), None)
+
+    def is_bot(self, user_number: int) -> bool:
+        return user_number in self.bots
 
     async def seal(
         self, user_number: int, plain: bytes, context: bytes

@@ -33,6 +33,7 @@ from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.routing import Limit, Operation
 
 _TAG = "Bots"
+_DAY_MINUTES = 1_440
 _CHANGES = (Limit(by="user", per_minute=30, burst=30),)
 
 
@@ -43,6 +44,9 @@ def operations(
 
 
 def _bots(bots: BotService) -> list[Operation]:
+    # A day as many as one may own, so that deleting them makes no more of them.
+    most = bots.settings.bots_per_user_max
+    made = (Limit(by="user", per_minute=most / _DAY_MINUTES, burst=most),)
     return [
         Operation(
             name="bot.create",
@@ -54,7 +58,7 @@ def _bots(bots: BotService) -> list[Operation]:
             verb="POST",
             path="/bots",
             status=201,
-            limits=_CHANGES,
+            limits=made,
             errors=(BotsOwnNothing, TooManyBots, UsernameTaken, Unavailable),
         ),
         Operation(

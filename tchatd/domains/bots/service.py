@@ -54,7 +54,7 @@ class BotService:
         self._vault = keys.vault
         self._clock = clock
         self._ids = ids
-        self._settings = settings
+        self.settings = settings
         self._tokens = BotTokens(keys.otp_hash("bot-token"), random)
         self._known: Lru[UUID, BotRecord] = Lru(settings.bots_known_max)
         self._changes = 0
@@ -133,7 +133,7 @@ class BotService:
                 data_key_id=self._vault.current,
                 created_ms=self._clock.now_ms(),
             ),
-            self._settings.bots_per_user_max,
+            self.settings.bots_per_user_max,
         )
         self._numbers.add(bot.number)
         self._known.put(bot.id, bot)

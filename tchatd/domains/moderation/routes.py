@@ -10,7 +10,7 @@ from tchatd.domains.moderation.models import (
     ReportUser,
 )
 from tchatd.domains.moderation.service import Reports
-from tchatd.kernel.errors import NotFound, Unavailable
+from tchatd.kernel.errors import NotForBots, NotFound, Unavailable
 from tchatd.kernel.routing import Limit, Operation
 
 _LIMITS = (Limit(by="user", per_minute=10, burst=20),)
@@ -29,7 +29,7 @@ def operations(reports: Reports) -> list[Operation]:
             verb="POST",
             path="/messages/{message_id}/report",
             limits=_LIMITS,
-            errors=(NotFound, OwnThing, Unavailable),
+            errors=(NotForBots, NotFound, OwnThing, Unavailable),
             body_bytes_max=_BODY_BYTES_MAX,
         ),
         Operation(
@@ -42,7 +42,7 @@ def operations(reports: Reports) -> list[Operation]:
             verb="POST",
             path="/users/{user_id}/report",
             limits=_LIMITS,
-            errors=(UserNotFound, OwnThing, Unavailable),
+            errors=(NotForBots, UserNotFound, OwnThing, Unavailable),
             body_bytes_max=_BODY_BYTES_MAX,
         ),
         Operation(
@@ -55,7 +55,7 @@ def operations(reports: Reports) -> list[Operation]:
             verb="POST",
             path="/dialogs/{dialog_id}/report",
             limits=_LIMITS,
-            errors=(NotFound, Unavailable),
+            errors=(NotForBots, NotFound, Unavailable),
             body_bytes_max=_BODY_BYTES_MAX,
         ),
     ]

@@ -25,6 +25,7 @@ from tchatd.domains.moderation.models import (
 )
 from tchatd.domains.moderation.store import Conversations, ModerationStore, People
 from tchatd.kernel.clock import Clock, rfc3339
+from tchatd.kernel.errors import NotForBots
 from tchatd.kernel.routing import Context
 
 EVIDENCE_BYTES_MAX = 65_536
@@ -48,8 +49,9 @@ class Reports:
     async def report_message(
         self, context: Context, command: ReportMessage
     ) -> Reported:
-        """Raises: OwnThing, Unavailable, and what messaging refuses it with."""
-        reporter = context.user.user_number
+        """Raises: NotForBots, OwnThing, Unavailable, and what messaging refuses it
+        with."""
+        reporter = self._reporter(context)
         seen = await self._conversations.seen_message(reporter, command.message_id)
         return await self._keep(
             reporter,
@@ -63,12 +65,13 @@ class Reports:
         )
 
     async def report_user(self, context: Context, command: ReportUser) -> Reported:
-        """Raises: UserNotFound, OwnThing, Unavailable."""
+        """Raises: NotForBots, UserNotFound, OwnThing, Unavailable."""
+        reporter = self._reporter(context)
         number = await self._people.number_of(command.user_id)
         if number is None:
             raise UserNotFound
         return await self._keep(
-            context.user.user_number,
+            reporter,
             "user",
             command.user_id,
             accused=number,
@@ -77,8 +80,9 @@ class Reports:
         )
 
     async def report_dialog(self, context: Context, command: ReportDialog) -> Reported:
-        """Raises: Unavailable, and what messaging refuses the dialog with."""
-        reporter = context.user.user_number
+        """Raises: NotForBots, Unavailable, and what messaging refuses the dialog
+        with."""
+        reporter = self._reporter(context)
         seen = await self._conversations.seen_dialog(reporter, command.dialog_id)
         return await self._keep(
             reporter,
@@ -90,6 +94,13 @@ class Reports:
             comment=command.comment,
             evidence=_encode(seen.summary),
         )
+
+    def _reporter(self, context: Context) -> int:
+        """Raises: NotForBots."""
+        number = context.user.user_number
+        if self._people.is_bot(number):
+            raise NotForBots
+        return number
 
     async def flag(
         self, message_id: UUID, dialog_id: UUID | None, sender: int, message: object

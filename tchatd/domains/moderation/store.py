@@ -76,6 +76,8 @@ class People(Protocol):
 
     async def number_of(self, id: UUID) -> int | None: ...
 
+    def is_bot(self, user_number: int) -> bool: ...
+
     async def seal(
         self, user_number: int, plain: bytes, context: bytes
     ) -> bytes | None:

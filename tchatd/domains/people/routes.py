@@ -11,7 +11,7 @@ from tchatd.domains.people.errors import (
     TooManyNumbers,
 )
 from tchatd.domains.people.service import PeopleService
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import NotForBots, Unavailable
 from tchatd.kernel.routing import Context, Limit, Operation
 
 _BODY_BYTES_MAX = 16_384
@@ -182,7 +182,14 @@ def _contacts(handlers: _Handlers) -> list[Operation]:
             result=models.AddedContacts,
             handler=handlers.add_contacts,
             limits=handlers.changes,
-            errors=(PersonNotFound, NotYourself, ListFull, TooManyNumbers, Unavailable),
+            errors=(
+                NotForBots,
+                PersonNotFound,
+                NotYourself,
+                ListFull,
+                TooManyNumbers,
+                Unavailable,
+            ),
             body_bytes_max=_BODY_BYTES_MAX,
         ),
         Operation(

@@ -6,7 +6,7 @@ presence what they may see now.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 from uuid import UUID
 
@@ -47,6 +47,7 @@ from tchatd.domains.people.store import (
     Users,
 )
 from tchatd.kernel.clock import Clock
+from tchatd.kernel.errors import NotForBots
 from tchatd.kernel.lru import Lru
 from tchatd.kernel.routing import Caller
 
@@ -56,7 +57,8 @@ COUNTED_MAX: Final = 100_000
 
 
 class PeopleService:
-    """presence: set once it is built, before the first command."""
+    """presence: set once it is built, before the first command. is_bot: likewise,
+    whether a user is a program."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class PeopleService:
         self.settings = settings
         self.circles = Circles(loader, settings.circles_max, settings.plain_max)
         self.presence: Presence | None = None
+        self.is_bot: Callable[[int], bool] = lambda number: False
         self._store, self._users, self._directory = store, users, directory
         self._clock = clock
         self._looked_up: Lru[int, tuple[int, int]] = Lru(COUNTED_MAX)
@@ -136,8 +139,9 @@ class PeopleService:
         return await self._page(caller, command, "blocks")
 
     async def add_contacts(self, caller: Caller, command: AddContacts) -> AddedContacts:
-        """Raises: PersonNotFound, NotYourself, ListFull, TooManyNumbers."""
+        """Raises: NotForBots, PersonNotFound, NotYourself, ListFull, TooManyNumbers."""
         viewer = caller.user_number
+        self._check_person(viewer)
         by_phone = await self._findable(viewer, command.phones)
         by_id = await self._directory.numbers_of(command.user_ids)
         wanted = list(dict.fromkeys([*by_id.values(), *by_phone.values()]))
@@ -233,8 +237,13 @@ class PeopleService:
                 findable[phone] = number
         return findable
 
+    def _check_person(self, number: int) -> None:
+        if self.is_bot(number):
+            raise NotForBots
+
     def count_lookups(self, number: int, count: int) -> None:
-        """Of people by phone or email. Raises: TooManyNumbers."""
+        """Of people by phone or email. Raises: NotForBots, TooManyNumbers."""
+        self._check_person(number)
         day, used = self._clock.now_ms() // DAY_MS, 0
         before = self._looked_up.get(number)
         if before is not None and before[0] == day:

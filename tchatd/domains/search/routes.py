@@ -12,7 +12,7 @@ from tchatd.domains.search.models import (
     SearchPeople,
 )
 from tchatd.domains.search.service import SearchService
-from tchatd.kernel.errors import NotFound, Unavailable
+from tchatd.kernel.errors import NotForBots, NotFound, Unavailable
 from tchatd.kernel.routing import Limit, Operation
 
 
@@ -54,6 +54,6 @@ def operations(service: SearchService) -> list[Operation]:
             result=PeopleHits,
             handler=service.search_people,
             limits=limits,
-            errors=(IndexUnavailable, Unavailable),
+            errors=(IndexUnavailable, Unavailable, NotForBots),
         ),
     ]

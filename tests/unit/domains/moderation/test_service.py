@@ -13,6 +13,7 @@ from tchatd.domains.moderation.models import (
     ReportRecord,
     ReportUser,
 )
+from tchatd.kernel.errors import NotForBots
 from tests.support.bots import as_user
 from tests.support.moderation import DIALOG, MESSAGE, USERS, ModerationWorld
 
@@ -79,6 +80,23 @@ async def test_nobody_reports_themselves_but_their_own_dialog() -> None:
     report = await only(world)
     assert (report.thing, report.accused) == ("dialog", 1)
     assert await world.reports.opened(report) == (None, '{"name":"Bad people"}')
+
+
+async def test_a_bot_reports_nothing() -> None:
+    world = ModerationWorld()
+    world.people.bots = {1}
+    reports, bot = world.reports, as_user(1)
+    with pytest.raises(NotForBots):
+        await reports.report_message(
+            bot, ReportMessage(message_id=MESSAGE, reason="abuse")
+        )
+    with pytest.raises(NotForBots):
+        await reports.report_user(bot, ReportUser(user_id=USERS[2], reason="abuse"))
+    with pytest.raises(NotForBots):
+        await reports.report_dialog(
+            bot, ReportDialog(dialog_id=str(DIALOG), reason="abuse")
+        )
+    assert await world.store.open_reports(9) == ([], 0)
 
 
 async def test_a_user_is_reported_without_evidence() -> None:

@@ -24,6 +24,7 @@ from tchatd.domains.people.models import (
     Privacy,
 )
 from tchatd.domains.people.rules import PeopleSettings
+from tchatd.kernel.errors import NotForBots
 from tests.support.people import World, caller, id_of, phone_of
 
 ME, OTHER, THIRD = caller(1), caller(2), caller(3)
@@ -129,6 +130,16 @@ async def test_numbers_are_looked_up_so_many_a_day() -> None:
     await world.service.add_contacts(OTHER, ask)
     world.clock.advance(refused.value.retry_after_s * 1000 + 1000)
     await world.service.add_contacts(ME, ask)
+
+
+async def test_a_bot_looks_nobody_up_and_has_no_contacts(world: World) -> None:
+    world.service.is_bot = lambda number: number == ME.user_number
+    for ask in (AddContacts(phones=["+66819999999"]), AddContacts(user_ids=[id_of(2)])):
+        with pytest.raises(NotForBots):
+            await world.service.add_contacts(ME, ask)
+    with pytest.raises(NotForBots):
+        world.service.count_lookups(ME.user_number, 1)
+    await world.service.add_contacts(OTHER, AddContacts(phones=["+66819999999"]))
 
 
 async def test_lists_are_about_others_who_exist(world: World) -> None:
