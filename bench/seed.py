@@ -13,11 +13,12 @@ import http.client
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import trio
 
@@ -33,6 +34,7 @@ from tchatd.stores.postgres.auth import PostgresAuthStore
 from tchatd.stores.postgres.pool import Pool
 
 WRITERS = 8
+SENDERS = 4
 REQUEST_S = 30.0
 
 
@@ -112,6 +114,47 @@ def sign(daemon: MeasuredDaemon, ids: Sequence[UUID]) -> list[User]:
         User(id, tokens.issue(id, UUID(bytes=os.urandom(16), version=4), now_ms)[0])
         for id in ids
     ]
+
+
+def send_all(
+    daemon: MeasuredDaemon, owners: Sequence[User], dialogs: Sequence[str], each: int
+) -> None:
+    """So many messages of 64 bytes in each dialog, by its owner."""
+    work = list(zip(owners, dialogs, strict=True))
+    failed: list[object] = []
+
+    def send() -> None:
+        line = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
+        while True:
+            try:
+                owner, dialog = work.pop()
+            except IndexError:
+                return
+            for number in range(each):
+                body = {"type": "text", "content": {"text": f"{number:064d}"}}
+                line.request(
+                    "POST",
+                    f"/dialogs/{dialog}/messages",
+                    json.dumps(body),
+                    {
+                        "Authorization": f"Bearer {owner.token}",
+                        "Content-Type": "application/json",
+                        "Idempotency-Key": str(uuid4()),
+                    },
+                )
+                answer = line.getresponse()
+                text = answer.read()
+                if answer.status != 201:
+                    failed.append(text)
+                    return
+
+    threads = [threading.Thread(target=send) for _ in range(SENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise Failed(f"a message was refused: {failed[0]!r}")
 
 
 def request(

@@ -4,7 +4,8 @@
 daemon knows nothing of them until it is asked). Cold: the latest page of a dialog, the
 next request is of another dialog that was not asked for yet, so that tchatd has to
 load it and the rows are not in PostgreSQL's own cache; older pages likewise. Warm: 100
-dialogs, asked for again and again. One request outstanding a connection.
+dialogs, asked for again and again. Hot: 20 of them, in which 120 messages were just
+said, so that the page is in memory. One request outstanding a connection.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from bench.daemon import MeasuredDaemon
 from bench.generator import Failed, generate
 from bench.plan import Plan
 from bench.report import Report
-from bench.seed import User, make_users, sign
+from bench.seed import User, make_users, send_all, sign
 from tchatd.domains.messaging.identifiers import message_id, user_dialog_id
 from tchatd.kernel.bitmaps import BitMap
 
 READERS, DIALOGS_EACH, MESSAGES_EACH = 100, 100, 1_000
 QUICK_MESSAGES_EACH = 20
+HOT, HOT_MESSAGES = 20, 120
 CONNECTIONS = 4
 COLD_S = 0.3
 WARM_P99_MS_AT_MOST, COLD_P99_MS_AT_MOST = 5.0, 20.0
@@ -75,6 +77,15 @@ def run(plan: Plan) -> Report:
             measure(plan, report, daemon, targets, "cold, an older page", older)
             again = [latest(readers, dialog) for dialog in warm]
             measure(plan, report, daemon, targets, "warm, latest page", again)
+            hot = warm[:HOT]
+            send_all(
+                daemon,
+                [readers[reader] for _, reader, _ in hot],
+                [id for _, _, id in hot],
+                HOT_MESSAGES,
+            )
+            busy = [latest(readers, dialog) for dialog in hot]
+            measure(plan, report, daemon, targets, "hot, latest page", busy)
     return report
 
 
@@ -166,7 +177,7 @@ def measure(
     """Cold: for as long as every target is asked for but once, at most."""
     lines = list(lines)
     targets.write_text("\n".join(lines) + "\n")
-    is_warm = what.startswith("warm")
+    is_warm = what.startswith(("warm", "hot"))
     result, used = generate(
         "http",
         daemon.port,

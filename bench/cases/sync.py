@@ -9,21 +9,26 @@ talk on a schedule: the survivors, whose latency is told with and without the st
 
 from __future__ import annotations
 
-import http.client
 import json
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 from bench.cases.messages import wait_flushed, write_pairs
 from bench.daemon import MeasuredDaemon
 from bench.generator import Failed, Generator, generate
 from bench.plan import Plan
 from bench.report import Report
-from bench.seed import User, make_dialogs, make_group, make_users, request, sign
+from bench.seed import (
+    User,
+    make_dialogs,
+    make_group,
+    make_users,
+    request,
+    send_all,
+    sign,
+)
 
 GROUPS, MEMBERS, MISSED = 50, 100, 300
 QUICK_GROUPS = 4
@@ -32,7 +37,6 @@ SURVIVORS = 20
 SURVIVORS_RATE = 200.0
 ALONE_P99_MS_AT_MOST = 20.0
 STORM_S_AT_MOST = 4.0
-SENDERS = 4
 
 
 def run(plan: Plan) -> Report:
@@ -63,7 +67,7 @@ def run(plan: Plan) -> Report:
         page = request(daemon, owners[0], "GET", "/sync?limit=1")
         cursor = page["cursor"]
         rows = daemon.message_rows()
-        send_all(daemon, owners, dialogs)
+        send_all(daemon, owners, dialogs, MISSED)
         wait_flushed(daemon, rows + groups * MISSED)
         ask = json.dumps({"op": "sync", "id": 1, "cursor": cursor, "limit": 300})
         check(daemon, users[1], cursor)
@@ -83,47 +87,6 @@ def run(plan: Plan) -> Report:
                     higher_is_better=False,
                 )
     return report
-
-
-def send_all(
-    daemon: MeasuredDaemon, owners: Sequence[User], dialogs: Sequence[str]
-) -> None:
-    """MISSED messages of 64 bytes in each group, by its owner."""
-    work = list(zip(owners, dialogs, strict=True))
-    failed: list[object] = []
-
-    def send() -> None:
-        line = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
-        while True:
-            try:
-                owner, dialog = work.pop()
-            except IndexError:
-                return
-            for number in range(MISSED):
-                body = {"type": "text", "content": {"text": f"{number:064d}"}}
-                line.request(
-                    "POST",
-                    f"/dialogs/{dialog}/messages",
-                    json.dumps(body),
-                    {
-                        "Authorization": f"Bearer {owner.token}",
-                        "Content-Type": "application/json",
-                        "Idempotency-Key": str(uuid4()),
-                    },
-                )
-                answer = line.getresponse()
-                text = answer.read()
-                if answer.status != 201:
-                    failed.append(text)
-                    return
-
-    threads = [threading.Thread(target=send) for _ in range(SENDERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise Failed(f"a message was refused: {failed[0]!r}")
 
 
 def check(daemon: MeasuredDaemon, user: User, cursor: str) -> None:

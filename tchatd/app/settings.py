@@ -134,6 +134,7 @@ class Journal(Section, frozen=True):
 class Messaging(Section, frozen=True):
     dialogs_max: Count
     tail_max: Count
+    tails_max: Count
     client_ids_max: Count
     wants_max: Count
     unflushed_max: Count

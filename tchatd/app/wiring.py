@@ -180,6 +180,7 @@ class Core:
             StateLimits(
                 dialogs_max=of.dialogs_max,
                 tail_max=of.tail_max,
+                tails_max=of.tails_max,
                 client_ids_max=of.client_ids_max,
             ),
             self.clock.now_ms,

@@ -398,10 +398,11 @@ class DialogState:
             self.is_dropped,
         )
 
-    def trim(self, tail_max: int, flushed_position: int) -> None:
+    def trim(self, tail_max: int, flushed_position: int) -> int:
         """Drop flushed events from the tail when there are twice as many as kept, and
-        what messages and members are when the store knows it and they are many."""
-        tail = self.tail
+        what messages and members are when the store knows it and they are many. Answers
+        how many events were dropped."""
+        tail, count = self.tail, len(self.tail)
         if len(tail) >= 2 * tail_max:
             drop = min(len(tail) - tail_max, self.flushed_seq - tail[0].seq + 1)
             if drop >= tail_max:
@@ -412,6 +413,7 @@ class DialogState:
             # Thousands who joined had to stay until they were stored; not any longer.
             self.by_number_max = LOADED_MEMBERS_MAX
         self.make_room(flushed_position)
+        return count - len(tail)
 
     def lighten(self, entry: Entry) -> None:
         """Keep of a stored entry what is shown of it."""

@@ -75,6 +75,8 @@ from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
 
 _USER_TEXTS_MAX: Final = 100_000
+_LOOKS_MAX: Final = 64
+"""At dialogs that may go, at once: every flush looks again."""
 _INDEXED_MEMBERS_MAX: Final = 16
 """Dialogs of more members are looked through, not indexed, while they are dirty."""
 
@@ -84,11 +86,13 @@ class StateLimits(Struct, frozen=True, kw_only=True):
 
     client_ids_max: flushed client_ids kept for each sender in a loaded dialog. Of both
     up to twice as many are there before the older half is dropped at once.
-    dialogs_max: loaded dialogs; those with something not flushed yet may exceed it.
+    dialogs_max: loaded dialogs. tails_max: events in all their tails. Dialogs with
+    something not flushed yet may exceed both.
     """
 
     dialogs_max: int = 10_000
-    tail_max: int = 32
+    tail_max: int = 128
+    tails_max: int = 640_000
     client_ids_max: int = 8
 
 
@@ -110,6 +114,7 @@ class MessagingState:
         self._dirty_of: dict[int, dict[int, DialogState]] = {}
         self._dirty_large: dict[int, DialogState] = {}
         self._flushed_position = 0
+        self._events = 0  # in all tails
         self.is_kept: Callable[[DialogState], bool] = lambda _: False
         self.on_stored: Callable[[Iterable[int]], object] = lambda _: None
 
@@ -217,9 +222,13 @@ class MessagingState:
 
     def evict(self) -> None:
         """Forget the least recently used dialogs beyond the limit, if they may go."""
-        excess = len(self._by_id) - self._limits.dialogs_max
-        for _ in range(max(0, 2 * excess)):
-            if len(self._by_id) <= self._limits.dialogs_max:
+        limits = self._limits
+        looks = 2 * max(0, len(self._by_id) - limits.dialogs_max)
+        if self._events > limits.tails_max:
+            looks = max(looks, _LOOKS_MAX)
+        for _ in range(min(looks, 2 * len(self._by_id))):
+            is_full = len(self._by_id) > limits.dialogs_max
+            if not is_full and self._events <= limits.tails_max:
                 return
             id, dialog = next(iter(self._by_id.items()))
             if dialog.unflushed or self.is_kept(dialog):
@@ -227,6 +236,7 @@ class MessagingState:
             else:
                 del self._by_id[id]
                 del self._by_number[dialog.number]
+                self._events -= len(dialog.tail)
 
     def apply(self, record: Record, position: int) -> Entry:
         """Change the state; what it says is told once position is durable."""
@@ -245,6 +255,7 @@ class MessagingState:
                 self._mark_dirty(dialog, before | dialog.members)
         if entry.seq:
             dialog.tail.append(entry)
+            self._events += 1
         dialog.changed_position = position
         if not dialog.unflushed:
             people = dialog.members
@@ -282,7 +293,7 @@ class MessagingState:
             assert dialog.unflushed >= 0
             if not dialog.unflushed:
                 self._mark_clean(dialog)
-            dialog.trim(self._limits.tail_max, position)
+            self._events -= dialog.trim(self._limits.tail_max, position)
         self.on_stored(touched)
         self.evict()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec import UNSET
@@ -22,7 +22,8 @@ from tchatd.domains.messaging.message_commands import (
 )
 from tchatd.domains.messaging.models import ListMessages, ReadMessages
 from tchatd.kernel.errors import Invalid
-from tests.support.messaging import Core, loading, shape, user_id
+from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.messaging import Core, loading, shape, text, user_id, with_user
 from tests.support.rooms import OUTSIDER, Room, id_of
 
 
@@ -192,3 +193,25 @@ async def test_pinned_ones_show_what_they_are_by_now(room: Room) -> None:
     pins = await room.do(3, ListPins(room.id))
     assert [m.id for m in pins.messages] == [said[n].id for n in (3, 1, 0)]
     assert shape(pins.messages[1].content) == {"text": "new"}
+
+
+class NotAsked(MemoryDialogStore):
+    async def messages_before(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the store was asked")
+
+
+async def test_a_page_of_a_busy_dialog_is_in_memory() -> None:
+    """Also when every message was read in between, and all of it is stored."""
+    core = Core(NotAsked())
+    async with loading(core):
+        dialog = await core.do(1, with_user(2))
+        ids = []
+        for number in range(300):
+            message = await core.do(1, text(dialog.id, f"{number}"))
+            ids.append(message.id)
+            await core.do(2, ReadMessages(message_id=UUID(message.id)))
+            if number % 7 == 0:
+                await core.flusher.flush()
+        await core.flusher.flush()
+        page = await core.do(1, ListMessages(dialog_id=dialog.id, limit=50))
+        assert [message.id for message in page.messages] == ids[:-51:-1]

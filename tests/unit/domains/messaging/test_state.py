@@ -147,6 +147,27 @@ def test_only_flushed_dialogs_are_evicted_the_longest_unused_first() -> None:
     assert [bool(apply.state.find_number(n)) for n in (2, 4, 5)] == [True, False, True]
 
 
+def test_the_events_of_all_dialogs_are_bounded_together() -> None:
+    apply = Applied(dialogs_max=100, tail_max=50, tails_max=40)
+    first, second, third, *_ = [apply(dialog_of(1, 2)).dialog_number for _ in range(5)]
+    for _ in range(10):
+        for number in (first, second, third):
+            apply(message(number, 1))
+    apply.flush()
+    assert len(apply.state) == 5  # 35 events
+    for _ in range(10):
+        apply(message(third, 1))
+    assert len(apply.state) == 5  # none of them is stored
+    apply.state.find(apply.dialog(first).id)
+    apply.flush()
+    assert apply.state.find_number(second) is None
+    assert len(apply.state) == 4  # 34 events
+    for _ in range(6):
+        apply(message(first, 1))
+    apply.flush()
+    assert len(apply.state) == 4  # those of who went are not counted any more
+
+
 def test_what_is_loaded_is_bounded_unless_records_wait_for_it() -> None:
     source = Applied()
     rows = [source(dialog_of(1, 2)).created for _ in range(5)]
