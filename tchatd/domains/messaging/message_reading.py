@@ -121,7 +121,8 @@ class MessageReading:
             dialog = self._access.find(user, command.dialog_id)
             if dialog is not None:
                 hidden = hidden_of(dialog.by_number[user].extra)
-                recent = list(_tail_before(dialog, dialog.last_seq + 1, hidden))
+                tail = _tail_before(dialog, dialog.last_seq + 1, hidden)
+                recent = _first(tail, command.limit + 1)
                 enough = len(recent) > command.limit or dialog.tail_first_seq == 1
                 if enough:
                     page = _page(dialog, user, recent, command.limit)
