@@ -13,6 +13,7 @@ it began, and then catches up like any other.
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -155,19 +156,22 @@ class Indexer:
             while True:
                 try:
                     await self._feed()
-                except (IndexStuck, IndexBroken, DomainError) as error:
-                    self._failed(error)
-                    await trio.sleep(self._settings.retry_s)
+                except DomainError as error:
+                    self._failed(error.code)
+                except (IndexStuck, IndexBroken) as error:
+                    self._failed(str(error))
+                except Exception as error:  # noqa: BLE001  # of ours; messages go on
+                    self._failed(_place_of(error))
+                await trio.sleep(self._settings.retry_s)
         finally:
             self._fall_behind()
             self.is_rebuilding = False
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, why: str) -> None:
         self._fall_behind()
         self.is_rebuilding = False
         self._failures.add()
         if not self.is_failing:
-            why = error.code if isinstance(error, DomainError) else str(error)
             _log.warning("the search index is not fed; trying on", why=why)
         self.is_failing = True
 
@@ -349,6 +353,12 @@ class Indexer:
                 return
             after = rows[-1].dialog_number, rows[-1].seq
             await trio.sleep(_BUILD_REST_SHARE * (time.perf_counter() - began_s))
+
+
+def _place_of(error: Exception) -> str:
+    """What it is and where it happened, without any value."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__qualname__} at {last.filename}:{last.lineno}"
 
 
 def docs_of(entry: Entry) -> Iterator[Change]:

@@ -178,6 +178,29 @@ async def test_a_store_that_is_away_is_asked_again(autojump_clock: object) -> No
         assert await here.found(2, "hello") == [message]
 
 
+async def test_a_mistake_of_ours_stops_the_index_and_nothing_else(
+    autojump_clock: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = IndexerSettings(waiting_max=0)
+    async with feeding(Searching(Core(), Disk(), settings)) as here:
+        dialog = await here.core.do(1, with_user(2))
+        message = await say(here, dialog, "hello")
+        asked = here.source.changes
+
+        async def wrong(after: int, until: int) -> list[Change]:
+            raise KeyError("hello")
+
+        here.source.changes = wrong  # type: ignore[method-assign]
+        await here.settled()
+        assert here.indexer.is_failing
+        told = capsys.readouterr().err
+        assert "KeyError at" in told
+        assert "hello" not in told
+        here.source.changes = asked  # type: ignore[method-assign]
+        await trio.sleep(6)
+        assert await here.found(2, "hello") == [message]
+
+
 async def test_too_much_at_once_is_read_from_the_store(autojump_clock: object) -> None:
     settings = IndexerSettings(waiting_max=10, rows_max=7)
     async with feeding(Searching(Core(), Disk(), settings)) as here:
