@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 
 from tchatd_ext.text import rfc3339
 
-__all__ = ["Clock", "ManualClock", "SystemClock", "rfc3339"]
+__all__ = ["LAST_MS", "Clock", "ManualClock", "SystemClock", "moment_ms", "rfc3339"]
+
+LAST_MS: Final = 253_402_300_799_999
+"""The last time that can be shown: the end of the year 9999."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def moment_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 of a time with an offset, which may put it out of what
+    can be shown: 0 of an earlier one, LAST_MS of a later."""
+    return max(0, min((moment - _EPOCH) // _MILLISECOND, LAST_MS))
 
 
 class Clock(Protocol):

@@ -26,7 +26,7 @@ from tchatd.domains.messaging.joining import JoinAnswer, Joining, check_entry
 from tchatd.domains.messaging.models import DialogType, Done, IdText
 from tchatd.domains.messaging.settings import INVITE
 from tchatd.domains.messaging.store import TYPES
-from tchatd.kernel.clock import Clock, rfc3339
+from tchatd.kernel.clock import LAST_MS, Clock, moment_ms, rfc3339
 from tchatd.kernel.crypto import KeyedHash
 from tchatd.kernel.errors import DomainError, Invalid
 from tchatd.kernel.ids import Ids
@@ -131,7 +131,7 @@ class Invites:
         caller, now_ms = context.user, self._clock.now_ms()
         expires_ms = 0
         if command.expires_at is not UNSET:
-            expires_ms = round(command.expires_at.timestamp() * 1_000)
+            expires_ms = moment_ms(command.expires_at)
             if expires_ms <= now_ms:
                 raise Invalid(fields={"expires_at": "is not in the future"})
         dialog = await self._joining.allowed(
@@ -279,5 +279,5 @@ class Invites:
             row.needs_approval,
             row.title,
             row.uses_max or UNSET,
-            rfc3339(row.expires_ms) if row.expires_ms else UNSET,
+            rfc3339(min(row.expires_ms, LAST_MS)) if row.expires_ms else UNSET,
         )

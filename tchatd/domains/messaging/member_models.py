@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from tchatd.domains.messaging.content import Url
 from tchatd.domains.messaging.models import DRAFT_MAX, Cursor, IdText, Name, Role
 from tchatd.domains.messaging.settings import Least, PublicName
+from tchatd.kernel.clock import moment_ms
 
 MEMBERS_PAGE_MAX: Final = 100
 ADDED_MAX: Final = 1_000
@@ -157,15 +158,9 @@ class SaveDraft(Struct, frozen=True, kw_only=True):
     reply_to_id: UUID | UnsetType = UNSET
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_LAST_MS: Final = 253_402_300_799_999
-"""Of the year 9999: with an offset a time may be later, and could not be shown."""
-
-
 def until_ms(moment: datetime | None, now_ms: int) -> int:
     """Milliseconds since 1970; 0 of none, and of one that is over."""
     if moment is None:
         return 0
-    at_ms = (moment - _EPOCH) // _MILLISECOND
-    return min(at_ms, _LAST_MS) if at_ms > now_ms else 0
+    at_ms = moment_ms(moment)
+    return at_ms if at_ms > now_ms else 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
@@ -40,6 +39,7 @@ from tchatd.domains.search.store import (
     first_order,
 )
 from tchatd.domains.search.text import parse
+from tchatd.kernel.clock import moment_ms
 from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Context
 
@@ -151,10 +151,12 @@ class SearchService:
 
     async def _ask(self, user: int, command: SearchMessages) -> MessageAsk | None:
         """Where and when to look; None: nowhere."""
-        first = first_order(_ms(command.since)) if command.since is not UNSET else 0
+        first = (
+            first_order(moment_ms(command.since)) if command.since is not UNSET else 0
+        )
         end = ORDER_MAX
         if command.until is not UNSET:
-            end = first_order(_ms(command.until))
+            end = first_order(moment_ms(command.until))
         dialogs: Any
         if command.dialog_id is not UNSET:
             dialogs = [await self._conversations.number_of(user, command.dialog_id)]
@@ -257,7 +259,3 @@ def _place(cursor: str | UnsetType) -> _Place:
     if found is None or int(found[2]) > ORDER_MAX:
         raise Invalid(fields={"cursor": "is not from here"})
     return _Place(_STAGES[found[1]], int(found[2]))
-
-
-def _ms(time: datetime) -> int:
-    return int(time.astimezone(UTC).timestamp() * 1000)

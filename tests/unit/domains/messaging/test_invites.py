@@ -11,6 +11,7 @@ import trio
 from msgspec import UNSET
 
 from tchatd.domains.messaging import errors
+from tchatd.domains.messaging.beside import InviteRow
 from tchatd.domains.messaging.events import MemberAdded
 from tchatd.domains.messaging.invites import (
     CLAIM_S,
@@ -32,6 +33,7 @@ from tchatd.domains.messaging.records import (
 )
 from tchatd.journal.errors import JournalFull
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.clock import LAST_MS
 from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
@@ -329,3 +331,16 @@ async def test_a_link_that_needs_approval_makes_a_request(site: Around) -> None:
     await site.ask(1, site.joining.decide, decision)
     assert await site.members(group.id) == [1, 2, 8]
     assert await uses(site, group.id) == [1]
+
+
+async def test_an_invite_may_expire_past_what_can_be_shown(site: Around) -> None:
+    group = await site.group(1, 2)
+    last = "9999-12-31T23:59:59.999Z"
+    far = datetime.fromisoformat("9999-12-31T23:59:59-12:00")
+    made = await invite(site, group.id, expires_at=far)
+    assert made.expires_at == last
+    number = number_of(site, group.id)
+    later = InviteRow(b"h", b"s", number, 1, user_id(1), 0, LAST_MS + 1, 0, False, "")
+    assert await site.invite_store.create(later, 0, 100)
+    listed = await site.ask(1, site.invites.list, ListInvites(group.id))
+    assert [one.expires_at for one in listed.invites] == [last, last]

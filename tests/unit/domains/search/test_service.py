@@ -313,3 +313,17 @@ async def test_a_public_channel_is_found_by_who_is_not_in_it(here: Searching) ->
     await here.core.do(1, command)
     await here.settled()
     assert (await here.ask(3, SearchDialogs(q="news"))).channels == []
+
+
+async def test_any_time_that_can_be_written_can_be_searched_by(
+    here: Searching,
+) -> None:
+    dialog = await here.core.do(1, with_user(2))
+    message = await say(here, 1, dialog, "invoice")
+    await here.settled()
+    first = datetime.fromisoformat("0001-01-01T00:00:00+12:00")
+    last = datetime.fromisoformat("9999-12-31T23:59:59-12:00")
+    page = await here.ask(1, SearchMessages(q="invoice", since=first, until=last))
+    assert [hit.message.id for hit in page.hits] == [message.id]
+    page = await here.ask(1, SearchMessages(q="invoice", since=last, until=first))
+    assert page.hits == []
