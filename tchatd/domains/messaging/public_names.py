@@ -242,15 +242,17 @@ class PublicNames:
         found: list[Message] = [
             entry.answer for entry in reversed(dialog.tail) if entry.kind == MESSAGE_NEW
         ][: limit + 1]
-        if len(found) <= limit and first > 1:
-            rows = await self._dialogs.messages_before(
-                dialog.number, first, limit + 1 - len(found)
-            )
-            found += [message_of(row, dialog.id, dialog.pins) for row in rows]
-        page = [
-            structs.replace(dialog.shown_message(message), reactions=())
-            for message in found[:limit]
-        ]
+        with self._log.pinned(dialog.number):  # see message_reading.py
+            if len(found) <= limit and first > 1:
+                rows = await self._dialogs.messages_before(
+                    dialog.number, first, limit + 1 - len(found)
+                )
+                dialog = await self._found(command.name)
+                found += [message_of(row, dialog.id, dialog.pins) for row in rows]
+            page = [
+                structs.replace(dialog.shown_message(message), reactions=())
+                for message in found[:limit]
+            ]
         last_seq = dialog.last_seq
         await self._log.durable(dialog.changed_position)
         return MessagePage(page, len(found) > limit, last_seq)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.beside import NameRow
 from tchatd.domains.messaging.events import DialogUpdated, MemberAdded
 from tchatd.domains.messaging.joining import JoinAnswer
+from tchatd.domains.messaging.message_commands import DeleteMessage
 from tchatd.domains.messaging.models import CreateDialog, Dialog
 from tchatd.domains.messaging.public_names import (
     HELD_BACK_S,
@@ -30,7 +32,8 @@ from tchatd.domains.messaging.settings import DialogSettings
 from tchatd.journal.errors import JournalFull
 from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
-from tests.support.messaging import shape, text, user_id, with_user
+from tests.support.messaging import Core, shape, text, user_id, with_user
+from tests.support.rooms import SMALL
 
 
 @pytest.fixture
@@ -123,6 +126,61 @@ async def test_outsiders_read_the_latest_of_a_channel_and_not_of_a_group(
     await name(site, group.id, "lunch_here")
     with pytest.raises(errors.ChannelNotFound):
         await site.ask(9, site.names.messages, ListChannelMessages(name="lunch_here"))
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_outsiders_see_nothing_of_what_is_deleted_under_the_query(
+    evicted: bool,
+) -> None:
+    """A row is as old as its query; what happened since is taken from memory."""
+    core = Core(users=300, limits=SMALL)
+    async with around(core) as site:
+        made = await channel(site)
+        await name(site, made.id, "thai_news")
+        said = [await core.do(1, text(made.id, f"{n}")) for n in range(12)]
+        await core.flusher.flush()
+        store: Any = core.store
+        plain = store.messages_before
+
+        async def slow(*around: Any) -> Any:
+            rows = await plain(*around)
+            for other in range(3, 6 * evicted):
+                await core.do(other, with_user(other + 1))
+                await core.flusher.flush()
+            for message in said[:6]:
+                command = DeleteMessage(message_id=UUID(message.id))
+                await core.do(1, command)
+                await core.flusher.flush()
+            return rows
+
+        store.messages_before = slow
+        page = await site.ask(
+            9, site.names.messages, ListChannelMessages(name="thai_news", limit=70)
+        )
+        shown = shape(page)["messages"]
+        assert ["deleted_at" in m for m in shown] == [False] * 6 + [True] * 6
+        assert page.last_seq == 20
+
+
+async def test_outsiders_read_no_channel_that_is_private_by_then() -> None:
+    core = Core(users=300, limits=SMALL)
+    async with around(core) as site:
+        made = await channel(site)
+        await name(site, made.id, "thai_news")
+        for number in range(12):
+            await core.do(1, text(made.id, f"{number}"))
+        await core.flusher.flush()
+        store: Any = core.store
+        plain = store.messages_before
+
+        async def slow(*around: Any) -> Any:
+            await site.ask(1, site.names.drop, DropPublicName(made.id))
+            return await plain(*around)
+
+        store.messages_before = slow
+        command = ListChannelMessages(name="thai_news", limit=70)
+        with pytest.raises(errors.ChannelNotFound):
+            await site.ask(9, site.names.messages, command)
 
 
 async def test_a_name_belongs_to_one_dialog(site: Around) -> None:
