@@ -44,7 +44,7 @@ async def react(
 
 
 async def kept(store: BusinessStore) -> list[tuple[int, int]]:
-    return [(row.seq, row.kind) for row in await store.replies(99)]
+    return [(row.seq, row.kind) for row in await store.replies(NOW, 99)]
 
 
 class BusinessStoreContract:
@@ -128,10 +128,47 @@ class BusinessStoreContract:
     async def test_what_is_done_is_forgotten(self, opened: BusinessStore) -> None:
         await opened.close_conversation(DIALOG.dialog_number, 1)
         await react(opened, 2, away_gap_ms=HOUR)
-        first = await opened.replies(1)
+        first = await opened.replies(NOW, 1)
         assert [row.kind for row in first] == [REOPEN]
         for _ in range(2):
             await opened.replied(first[0])
+        assert await kept(opened) == [(2, GREETING), (2, AWAY)]
+
+    async def test_what_is_put_off_stands_in_nobodys_way(
+        self, opened: BusinessStore
+    ) -> None:
+        other = structs.replace(DIALOG, dialog_number=3)
+        await opened.open_business_dialog(other)
+        await react(opened, 2, away_gap_ms=HOUR)
+        await opened.react(ReplyRow(3, 1, 0, NOW + 5), greets=True, away_gap_ms=None)
+        first = DIALOG.dialog_number
+        assert await opened.next_reply_ms(NOW) is None
+        await opened.put_off(first, NOW + 9)
+        assert await opened.next_reply_ms(NOW) == NOW + 9
+        assert [row.dialog_number for row in await opened.replies(NOW, 1)] == [3]
+        # What is decided meanwhile waits, too, to be said in its order.
+        await opened.close_conversation(first, 3)
+        await react(opened, 4)
+        assert await kept(opened) == [(1, GREETING)]
+        due = await opened.replies(NOW + 9, 99)
+        assert [(row.dialog_number, row.seq, row.kind) for row in due] == [
+            *((3, 1, GREETING), (first, 2, GREETING), (first, 2, AWAY)),
+            *((first, 4, REOPEN), (first, 4, GREETING)),
+        ]
+        for row in due:
+            await opened.replied(row)
+        await react(opened, 5, NOW + HOUR, away_gap_ms=HOUR)
+        assert await kept(opened) == [(5, AWAY)]
+
+    async def test_messages_of_the_same_time_get_one_away_reply(
+        self, opened: BusinessStore
+    ) -> None:
+        """Of one millisecond, or while the clock is set back."""
+        for seq in (2, 3, 4):
+            await react(opened, seq, away_gap_ms=HOUR)
+        for _ in range(2):
+            await react(opened, 2, away_gap_ms=HOUR)
+        await react(opened, 5, NOW - 7, away_gap_ms=HOUR)
         assert await kept(opened) == [(2, GREETING), (2, AWAY)]
 
     async def test_dialogs_follow_the_agents_of_their_business(

@@ -255,8 +255,8 @@ class BusinessRow(Struct, frozen=True, gc=False):
 
 class BusinessDialogRow(Struct, frozen=True, gc=False):
     """greeted_seq: of the message that began the conversation, 0 before the first.
-    closed_seq: of the event that closed it; 0 while it is open. away_ms: of the latest
-    message that was answered by an away reply."""
+    closed_seq: of the event that closed it; 0 while it is open. away_ms, away_seq: of
+    the latest message that was answered by an away reply."""
 
     dialog_number: int
     business: int
@@ -265,6 +265,7 @@ class BusinessDialogRow(Struct, frozen=True, gc=False):
     greeted_seq: int = 0
     closed_seq: int = 0
     away_ms: int = 0
+    away_seq: int = 0
 
 
 REOPEN: Final = 1
@@ -315,8 +316,18 @@ class BusinessStore(Protocol):
         """
         ...
 
-    async def replies(self, limit: int) -> list[ReplyRow]:
-        """Decided and not known to be done, the oldest first."""
+    async def replies(self, now_ms: int, limit: int) -> list[ReplyRow]:
+        """Decided, not known to be done and due; the oldest first, behind them those
+        that were put off."""
+        ...
+
+    async def put_off(self, dialog_number: int, due_ms: int) -> None:
+        """Nothing is done in this dialog until then, so that its replies stay in their
+        order; nor what is decided until the first of them is done."""
+        ...
+
+    async def next_reply_ms(self, now_ms: int) -> int | None:
+        """When the next of those is due that are not yet; None: all are."""
         ...
 
     async def replied(self, row: ReplyRow) -> None:
@@ -343,8 +354,8 @@ def decide(
         if greets:
             kinds.append(GREETING)
     if away_gap_ms is not None and (
-        row.at_ms >= dialog.away_ms + away_gap_ms or row.at_ms == dialog.away_ms
+        row.at_ms >= dialog.away_ms + away_gap_ms or row.seq == dialog.away_seq
     ):
-        dialog = structs.replace(dialog, away_ms=row.at_ms)
+        dialog = structs.replace(dialog, away_ms=row.at_ms, away_seq=row.seq)
         kinds.append(AWAY)
     return dialog, [structs.replace(row, kind=kind) for kind in kinds]

@@ -157,23 +157,27 @@ class BusinessReplies:
 
         Raises Unavailable: the store is away.
         """
+        now_ms = self._clock.now_ms()
         limit = BATCH_MAX + len(self.quarantine)
-        rows = await self._store.replies(limit)
-        is_put_off = False
+        rows = await self._store.replies(now_ms, limit)
+        put_off: set[int] = set()
         for row in rows:
-            if self.quarantine.rests(row):
+            if row.dialog_number in put_off or self.quarantine.rests(row):
                 continue
             with self.quarantine.around(row):
                 try:
                     await self._do(row)
                 except DomainError as error:
                     if error.kind in _LATER:
-                        is_put_off = True
+                        put_off.add(row.dialog_number)
+                        wait_ms = max(RETRY_MS, 1_000 * (error.retry_after_s or 0))
+                        due_ms = self._clock.now_ms() + wait_ms
+                        await self._store.put_off(row.dialog_number, due_ms)
                         continue
                 await self._store.replied(row)
-        if is_put_off:
-            return self._clock.now_ms() + RETRY_MS
-        return self._clock.now_ms() if len(rows) == limit else None
+        if len(rows) == limit:
+            return self._clock.now_ms()
+        return await self._store.next_reply_ms(now_ms)
 
     async def _do(self, row: ReplyRow) -> None:
         dialog = await self._joining.open(row.dialog_number)
@@ -327,5 +331,5 @@ def _decides(
     if not seen.greeted_seq or seen.closed_seq or seen.greeted_seq == entry.seq:
         return True
     return is_away and (
-        entry.at_ms >= seen.away_ms + away_gap_ms or entry.at_ms == seen.away_ms
+        entry.at_ms >= seen.away_ms + away_gap_ms or entry.seq == seen.away_seq
     )

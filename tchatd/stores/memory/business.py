@@ -19,6 +19,8 @@ class MemoryBusinessStore:
         self._businesses: dict[int, BusinessRow] = {}
         self._dialogs: dict[int, BusinessDialogRow] = {}
         self._replies: dict[tuple[int, int, int], ReplyRow] = {}
+        self._due_ms: dict[int, int] = {}
+        """By dialog, of those that were put off."""
 
     async def business(self, user_number: int) -> BusinessRow | None:
         return self._businesses.get(user_number)
@@ -53,15 +55,29 @@ class MemoryBusinessStore:
             self._replies[reply.dialog_number, reply.seq, reply.kind] = reply
         return after, rows
 
-    async def replies(self, limit: int) -> list[ReplyRow]:
+    async def replies(self, now_ms: int, limit: int) -> list[ReplyRow]:
         rows = sorted(
-            self._replies.values(),
-            key=lambda r: (r.at_ms, r.dialog_number, r.seq, r.kind),
+            (r for r in self._replies.values() if self._due(r) <= now_ms),
+            key=lambda r: (self._due(r), r.at_ms, r.dialog_number, r.seq, r.kind),
         )
         return rows[:limit]
 
+    def _due(self, row: ReplyRow) -> int:
+        return self._due_ms.get(row.dialog_number, 0)
+
+    async def put_off(self, dialog_number: int, due_ms: int) -> None:
+        self._due_ms[dialog_number] = due_ms
+
+    async def next_reply_ms(self, now_ms: int) -> int | None:
+        later = [ms for r in self._replies.values() if (ms := self._due(r)) > now_ms]
+        return min(later, default=None)
+
     async def replied(self, row: ReplyRow) -> None:
         self._replies.pop((row.dialog_number, row.seq, row.kind), None)
+        if not any(
+            r.dialog_number == row.dialog_number for r in self._replies.values()
+        ):
+            self._due_ms.pop(row.dialog_number, None)
 
     async def behind(self, limit: int) -> list[BusinessDialogRow]:
         rows = [

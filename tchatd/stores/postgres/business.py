@@ -20,7 +20,7 @@ from tchatd.stores.postgres.pool import Pool
 _BUSINESS: Final = "user_number, user_id, version, agents_version, profile"
 _DIALOG: Final = (
     "dialog_number, business, customer, agents_version, greeted_seq, closed_seq,"
-    " away_ms"
+    " away_ms, away_seq"
 )
 _REPLY: Final = "dialog_number, seq, kind, at_ms"
 assert tuple(_BUSINESS.split(", ")) == BusinessRow.__struct_fields__
@@ -37,7 +37,7 @@ WHERE user_number = %s AND version = %s
 """
 _OPEN = f"""
 WITH opened AS (
-    INSERT INTO business_dialogs ({_DIALOG}) VALUES (%s, %s, %s, %s, %s, %s, %s)
+    INSERT INTO business_dialogs ({_DIALOG}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT DO NOTHING RETURNING business, agents_version
 )
 UPDATE businesses b SET followed_version = o.agents_version
@@ -45,12 +45,21 @@ FROM opened o WHERE b.user_number = o.business
     AND o.agents_version < b.followed_version
 """
 _DECIDED = """
-UPDATE business_dialogs SET greeted_seq = %s, closed_seq = %s, away_ms = %s
+UPDATE business_dialogs
+SET greeted_seq = %s, closed_seq = %s, away_ms = %s, away_seq = %s
 WHERE dialog_number = %s
 """
 _KEEP = f"""
-INSERT INTO business_replies ({_REPLY}) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+INSERT INTO business_replies ({_REPLY}, due_ms)
+SELECT %s, %s, %s, %s, coalesce(max(due_ms), 0)
+FROM business_replies WHERE dialog_number = %s
+ON CONFLICT DO NOTHING
 """
+_DUE = f"""
+SELECT {_REPLY} FROM business_replies WHERE due_ms <= %s
+ORDER BY due_ms, at_ms, dialog_number, seq, kind LIMIT %s
+"""
+_NEXT_DUE = "SELECT min(due_ms) FROM business_replies WHERE due_ms > %s"
 _BEHIND = f"""
 SELECT {", ".join(f"d.{name}" for name in BusinessDialogRow.__struct_fields__)}
 FROM businesses b CROSS JOIN LATERAL (
@@ -133,19 +142,25 @@ class PostgresBusinessStore:
                         after.greeted_seq,
                         after.closed_seq,
                         after.away_ms,
+                        after.away_seq,
                         after.dialog_number,
                     ),
                 )
             for reply in rows:
-                await connection.execute(_KEEP, structs.astuple(reply))
+                values = (*structs.astuple(reply), reply.dialog_number)
+                await connection.execute(_KEEP, values)
         return after, rows
 
-    async def replies(self, limit: int) -> list[ReplyRow]:
-        query = (
-            f"SELECT {_REPLY} FROM business_replies"
-            " ORDER BY at_ms, dialog_number, seq, kind LIMIT %s"
-        )
-        return [ReplyRow(*row) for row in await self._pool.fetch(query, (limit,))]
+    async def replies(self, now_ms: int, limit: int) -> list[ReplyRow]:
+        return [ReplyRow(*row) for row in await self._pool.fetch(_DUE, (now_ms, limit))]
+
+    async def put_off(self, dialog_number: int, due_ms: int) -> None:
+        query = "UPDATE business_replies SET due_ms = %s WHERE dialog_number = %s"
+        await self._pool.execute(query, (due_ms, dialog_number))
+
+    async def next_reply_ms(self, now_ms: int) -> int | None:
+        due_ms: int | None = await self._pool.fetch_value(_NEXT_DUE, (now_ms,))
+        return due_ms
 
     async def replied(self, row: ReplyRow) -> None:
         query = (

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from tchatd.domains.messaging.beside import BusinessDialogRow, ReplyRow
+from tchatd.domains.messaging.beside import GREETING, BusinessDialogRow, ReplyRow
 from tchatd.domains.messaging.business import Assign, PutBusiness, SetConversation
 from tchatd.domains.messaging.business_hours import Hours
-from tchatd.domains.messaging.business_replies import AWAY_EVERY_S, RETRY_MS, reply_id
+from tchatd.domains.messaging.business_replies import (
+    AWAY_EVERY_S,
+    BATCH_MAX,
+    RETRY_MS,
+    reply_id,
+)
 from tchatd.domains.messaging.member_models import ChangeMember, RemoveMember
 from tchatd.domains.messaging.models import CreateDialog, GetDialog, ListMessages
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import RateLimited, Unavailable
 from tchatd.kernel.quarantine import REST_MS_MIN
 from tchatd.kernel.routing import Reply
 from tests.support.beside import Around, around
@@ -53,6 +58,10 @@ async def settle(site: Around) -> None:
     for _ in range(3):
         await site.core.flusher.flush()
         await site.replies.reply_due()
+
+
+async def waiting(site: Around) -> list[ReplyRow]:
+    return await site.stores.business.replies(site.core.clock.now_ms(), 9)
 
 
 async def heard(site: Around, id: str) -> list[str]:
@@ -231,7 +240,7 @@ async def test_a_crash_between_the_reply_and_its_row_sends_nothing_twice(
     async with around(await site.core.restart(users=300), site) as again:
         await settle(again)
         assert await heard(again, id) == ["Welcome!"]
-        assert await again.stores.business.replies(9) == []
+        assert await waiting(again) == []
 
 
 async def test_a_full_journal_puts_a_reply_off(site: Around) -> None:
@@ -241,10 +250,76 @@ async def test_a_full_journal_puts_a_reply_off(site: Around) -> None:
     await site.core.flusher.flush()
     room, site.core.journal.room = site.core.journal.room, 0
     now_ms = site.core.clock.now_ms()
-    assert await site.replies.reply_due() == now_ms + RETRY_MS
+    for _ in range(2):
+        assert await site.replies.reply_due() == now_ms + RETRY_MS
     site.core.journal.room = room
+    site.core.clock.advance(RETRY_MS)
     assert await site.replies.reply_due() is None
     assert await heard(site, id) == ["Welcome!"]
+
+
+async def test_a_business_that_writes_too_fast_holds_up_no_other(
+    site: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop(site, greeting="Welcome!")
+    id = await opened(site)
+    fast = [ReplyRow(1 << 41 | n, 1, GREETING, 1) for n in range(BATCH_MAX)]
+    for row in fast:
+        site.stores.business._replies[row.dialog_number, 1, GREETING] = row
+    await say(site, id, "hello?")
+    await site.core.flusher.flush()
+    refused: list[ReplyRow] = []
+    keep = site.replies._do
+
+    async def do(row: ReplyRow) -> None:
+        if row in fast:
+            refused.append(row)
+            raise RateLimited(retry_after_s=7)
+        await keep(row)
+
+    monkeypatch.setattr(site.replies, "_do", do)
+    now_ms = site.core.clock.now_ms()
+    assert await site.replies.reply_due() == now_ms
+    assert await site.replies.reply_due() == now_ms + 7_000
+    assert await heard(site, id) == ["Welcome!"]
+    assert refused == fast
+
+
+async def test_a_greeting_that_is_put_off_comes_before_what_follows_it(
+    site: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop(site, greeting="Welcome!", away_message="Closed.", hours=NEVER)
+    id = await opened(site)
+    await say(site, id, "hello?")
+    await site.core.flusher.flush()
+    keep = site.replies._do
+
+    async def do(row: ReplyRow) -> None:
+        if row.kind == GREETING and site.core.clock.now_ms() == now_ms:
+            raise RateLimited
+        await keep(row)
+
+    monkeypatch.setattr(site.replies, "_do", do)
+    now_ms = site.core.clock.now_ms()
+    assert await site.replies.reply_due() == now_ms + RETRY_MS
+    assert await heard(site, id) == []
+    site.core.clock.advance(RETRY_MS)
+    await settle(site)
+    assert await heard(site, id) == ["Welcome!", "Closed."]
+
+
+@pytest.mark.parametrize("each_in_a_batch", [False, True])
+async def test_messages_of_one_millisecond_get_one_away_reply(
+    site: Around, each_in_a_batch: bool
+) -> None:
+    await shop(site, away_message="Closed.", hours=NEVER)
+    id = await opened(site)
+    for words in ("hello?", "is anybody", "there?"):
+        await site.core.do(CUSTOMER, text(id, words))
+        if each_in_a_batch:
+            await settle(site)
+    await settle(site)
+    assert await heard(site, id) == ["Closed."]
 
 
 async def test_a_dialog_whose_row_was_lost_in_a_crash_gets_it_again(
@@ -342,7 +417,7 @@ async def test_a_business_that_left_does_nothing_there(site: Around) -> None:
     async with restarted(site) as again:
         await say(again, id, "is anybody there?")
         await settle(again)
-        assert await again.stores.business.replies(9) == []
+        assert await waiting(again) == []
         dialog = await again.core.do(ANNA, GetDialog(id))
         assert dialog.settings.is_closed
         assert dialog.last_message.content.text == "is anybody there?"
@@ -407,7 +482,7 @@ async def test_a_reply_that_fails_unforeseen_rests_and_others_go_on(
     await settle(site)
     assert await heard(site, id) == ["Welcome!"]
     assert len(reported) == 1
-    assert await site.stores.business.replies(9) == [broken]
+    assert await waiting(site) == [broken]
     site.core.clock.advance(REST_MS_MIN)
     await site.replies.reply_due()
     assert len(reported) == 2
