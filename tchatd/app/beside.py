@@ -112,6 +112,7 @@ class Beside:
             self.joining,
             schedule_store,
             log,
+            directory,
             hub,
             send,
             clock,

@@ -42,6 +42,7 @@ class AuthSessions:
 
     def forget(self, user_number: int) -> None:
         self._auth.profiles.forget(user_number)
+        self._auth.directory.forget(user_number)
 
 
 class Bots:

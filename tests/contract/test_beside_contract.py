@@ -244,6 +244,22 @@ async def test_what_cannot_be_sent_is_not_scheduled(
     assert (await a.ok("GET", path))["scheduled"] == []
 
 
+async def test_what_a_type_does_not_know_is_not_kept_and_a_large_body_refused(
+    people: People,
+) -> None:
+    a, b = await people(), await people()
+    path = f"/dialogs/{await made(a, 'user', b)}/scheduled"
+    body = {"type": "text", "send_at": soon(60)}
+    for more, status in (("x", 201), ("x" * (1 << 17), 413)):
+        content = {"text": "hello", "more": more}
+        answer = await a.http.post(path, json=body | {"content": content})
+        assert answer.status_code == status
+    [planned] = (await a.ok("GET", path))["scheduled"]
+    assert planned["content"] == {"text": "hello"}
+    change = body | {"content": {"text": "x", "more": "x" * (1 << 17)}}
+    refused(await a.http.put(f"/scheduled/{planned['id']}", json=change), 413)
+
+
 async def test_who_may_not_write_any_more_is_told_why_it_failed(
     people: People,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 import trio
@@ -88,6 +89,7 @@ async def test_what_was_due_while_nobody_ran_is_sent_once(pool: Pool) -> None:
             joining,
             schedules,
             core.applier,
+            FakeDirectory(200),
             core.hub,
             core.service.send_message,
             core.clock,
@@ -125,6 +127,6 @@ async def test_what_was_due_while_nobody_ran_is_sent_once(pool: Pool) -> None:
                 words = [m["content"]["text"] for m in shape(page)["messages"]]
                 assert words == [f"{number}" for number in range(29, -1, -1)]
                 assert Counter(words).most_common(1)[0][1] == 1
-                assert await schedules.scheduled_of(1, 99) == []
+                assert await schedules.scheduled_of(1, UUID(dialog.id), 99) == []
             nursery.cancel_scope.cancel()
         core.clock.advance(61_000)

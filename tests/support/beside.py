@@ -72,6 +72,7 @@ class Around:
             self.joining,
             stores.scheduled,
             core.applier,
+            self.directory,
             core.hub,
             core.service.send_message,
             core.clock,

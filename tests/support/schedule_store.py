@@ -16,12 +16,15 @@ def id_of(number: int) -> UUID:
     return UUID(int=(0x7000_8000 << 64) + number)
 
 
+DIALOG = id_of(99)
+
+
 def row(number: int, author: int = 1, due_s: int = 0) -> ScheduledRow:
     return ScheduledRow(
         id_of(number),
         author,
         id_of(author),
-        id_of(99),
+        DIALOG,
         NOW + 1_000 * due_s,
         '{"type":"text","content":{"text":"สวัสดี"}}',
     )
@@ -56,15 +59,18 @@ class ScheduleStoreContract:
         async with trio.open_nursery() as nursery:
             for number in range(1, 9):
                 nursery.start_soon(put_one, number)
-        assert sum(taken) == len(await store.scheduled_of(1, 100)) == 3
+        assert sum(taken) == len(await store.scheduled_of(1, DIALOG, 100)) == 3
         assert await store.schedule(row(20, author=2), 3)
 
     async def test_an_author_sees_their_own_the_next_first(
         self, store: ScheduleStore
     ) -> None:
         await put(store, row(1, due_s=9), row(2, due_s=5), row(3, 2), row(4, due_s=7))
-        listed = await store.scheduled_of(1, 2)
+        await put(store, structs.replace(row(5, due_s=6), dialog_id=id_of(98)))
+        listed = await store.scheduled_of(1, DIALOG, 2)
         assert [one.id for one in listed] == [id_of(2), id_of(4)]
+        [elsewhere] = await store.scheduled_of(1, id_of(98), 2)
+        assert elsewhere.id == id_of(5)
 
     async def test_what_is_due_is_claimed_once_the_oldest_first(
         self, store: ScheduleStore
@@ -147,5 +153,5 @@ class ScheduleStoreContract:
             await store.fail(id_of(number), "x", NOW + number)
         assert await store.prune_failed(NOW + 5, 3) == 3
         assert await store.prune_failed(NOW + 5, 3) == 1
-        left = await store.scheduled_of(1, 9)
+        left = await store.scheduled_of(1, DIALOG, 9)
         assert {one.id for one in left} == {id_of(5), id_of(9)}

@@ -32,6 +32,12 @@ class Directory:
         self._numbers.put(user_id, number)
         self._ids.put(number, user_id)
 
+    def forget(self, number: int) -> None:
+        """The user is no more; who asks for them is told so."""
+        id = self._ids.pop(number)
+        if id is not None:
+            self._numbers.pop(id)
+
     async def numbers_of(self, ids: Sequence[UUID]) -> dict[UUID, int]:
         """By id; unknown ones are left out. One query at most, shared with others."""
         found: dict[UUID, int] = {}

@@ -209,8 +209,10 @@ class ScheduleStore(Protocol):
 
     async def scheduled(self, id: UUID) -> ScheduledRow | None: ...
 
-    async def scheduled_of(self, author: int, limit: int) -> list[ScheduledRow]:
-        """The next first."""
+    async def scheduled_of(
+        self, author: int, dialog_id: UUID, limit: int
+    ) -> list[ScheduledRow]:
+        """The author's of this dialog, the next first."""
         ...
 
     async def reschedule(self, id: UUID, send_at_ms: int, message: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tchatd.domains.messaging import business as of_business
 from tchatd.domains.messaging import invites as of_invites
 from tchatd.domains.messaging import joining as of_joining
@@ -43,6 +45,8 @@ _SEEN = (Invalid, DialogNotFound, NotAllowed, Unavailable)
 _WRITES = Limit(by="user", per_minute=60, burst=60)
 _GUESSES = Limit(by="user", per_minute=60, burst=60)
 """Of codes and names; 128 bits are not guessed, but nobody needs more either."""
+_MESSAGE_BYTES_MAX: Final = 1 << 17
+"""Above the longest text with the most buttons, every character escaped."""
 
 
 def invite_operations(service: Invites, joining: Joining) -> list[Operation]:
@@ -214,6 +218,7 @@ def scheduling_operations(service: Scheduling) -> list[Operation]:
             path="/dialogs/{dialog_id}/scheduled",
             status=201,
             limits=(_WRITES,),
+            body_bytes_max=_MESSAGE_BYTES_MAX,
             errors=(*_SEEN, InvalidContent, ServerMade, TooManyScheduled),
         ),
         Operation(
@@ -236,6 +241,7 @@ def scheduling_operations(service: Scheduling) -> list[Operation]:
             handler=service.change,
             verb="PUT",
             path="/scheduled/{id}",
+            body_bytes_max=_MESSAGE_BYTES_MAX,
             errors=(*_SEEN, InvalidContent, ServerMade, ScheduledNotFound),
         ),
         Operation(

@@ -23,7 +23,7 @@ from tchatd.domains.messaging.errors import (
     TooManyRequests,
 )
 from tchatd.domains.messaging.events import MemberRemoved
-from tchatd.domains.messaging.identifiers import uuid_bytes
+from tchatd.domains.messaging.identifiers import message_id, uuid_bytes
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
     Dialog,
@@ -150,6 +150,23 @@ class Joining:
     async def durable(self, dialog: DialogState) -> None:
         """Return once what is seen of it now may be told."""
         await self._log.durable(dialog.changed_position)
+
+    async def sent(self, dialog_id: UUID, user: int, client_id: UUID) -> str | None:
+        """The id of the user's message with this client_id, whether or not they are in
+        the dialog any more; None if there is none."""
+        dialog = await self._access.look_up(dialog_id.bytes)
+        if dialog is None:
+            return None
+        number = dialog.number
+        row = await self._log.sent(number, user, client_id.bytes)
+        if row is not None:
+            return message_id(row.at_ms, number, row.seq)
+        dialog = self._state.find_number(number)
+        member = None if dialog is None else dialog.by_number.get(user)
+        if dialog is None or member is None or client_id.bytes not in member.recent:
+            return None
+        entry = dialog.entry_at(member.recent[client_id.bytes])
+        return None if entry is None else str(entry.answer.id)
 
     async def left_last(self, dialog: DialogState, user: int) -> bool:
         """Whether the last of a loaded user here was to leave by themselves."""

@@ -6,7 +6,9 @@ claimed, sent with its own id as client_id, and forgotten once the message is du
 crash anywhere leaves a claimed row, which is due again when its lease is over; the
 repeated client_id then gets the first message. So it is sent exactly once.
 
-What is claimed may have been sent, so it can be neither changed nor taken back.
+What is claimed may have been sent, so it can be neither changed nor taken back. What
+was claimed more than once is looked for before it is given up. So what failed was not
+sent, and its id is a fresh client_id when its author changes it.
 """
 
 from __future__ import annotations
@@ -22,11 +24,16 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from tchatd.domains.messaging import rules
 from tchatd.domains.messaging.beside import ScheduledRow, ScheduleStore
 from tchatd.domains.messaging.content import Buttons, ContentIn, ContentOut, MessageType
-from tchatd.domains.messaging.errors import ScheduledNotFound, TooManyScheduled
+from tchatd.domains.messaging.errors import (
+    NotAllowed,
+    ScheduledNotFound,
+    TooManyScheduled,
+)
+from tchatd.domains.messaging.identifiers import uuid_bytes
 from tchatd.domains.messaging.joining import Joining
 from tchatd.domains.messaging.models import MENTIONS_MAX, Done, IdText, SendMessage
 from tchatd.domains.messaging.settings import WRITE
-from tchatd.domains.messaging.store import CommandLog, Hub
+from tchatd.domains.messaging.store import CommandLog, Hub, UserDirectory
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import DomainError, ErrorKind, Invalid
@@ -138,6 +145,7 @@ class Scheduling:
         joining: Joining,
         store: ScheduleStore,
         log: CommandLog,
+        directory: UserDirectory,
         hub: Hub,
         send: MessageToSend,
         clock: Clock,
@@ -149,6 +157,7 @@ class Scheduling:
         self._joining = joining
         self._store = store
         self._log = log
+        self._directory = directory
         self._hub = hub
         self._send = send
         self._clock = clock
@@ -163,8 +172,7 @@ class Scheduling:
     async def schedule(self, context: Context, command: ScheduleMessage) -> Scheduled:
         caller = context.user
         send_at_ms = self._time_of(command.send_at)
-        rules.content_of(command.type, command.content)
-        rules.check_buttons(command.buttons)
+        message = _checked(command)
         dialog = await self._joining.allowed(
             caller.user_number, command.dialog_id, WRITE
         )
@@ -174,7 +182,7 @@ class Scheduling:
             caller.user_id,
             UUID(dialog.id),
             send_at_ms,
-            _encode(_planned(command)).decode(),
+            message,
         )
         if not await self._store.schedule(row, self._per_user_max):
             raise TooManyScheduled(f"At most {self._per_user_max} are scheduled.")
@@ -183,20 +191,22 @@ class Scheduling:
 
     async def list(self, context: Context, command: ListScheduled) -> ScheduledList:
         """Also of a dialog that the caller has left: they are theirs to cancel."""
-        rows = await self._store.scheduled_of(context.user.user_number, LISTED_MAX)
-        id = command.dialog_id.lower()
-        return ScheduledList([_scheduled(r) for r in rows if str(r.dialog_id) == id])
+        id = uuid_bytes(command.dialog_id)
+        if id is None:
+            raise Invalid(fields={"dialog_id": "must be a UUID"})
+        rows = await self._store.scheduled_of(
+            context.user.user_number, UUID(bytes=id), LISTED_MAX
+        )
+        return ScheduledList([_scheduled(row) for row in rows])
 
     async def change(self, context: Context, command: ChangeScheduled) -> Scheduled:
         """Raises ScheduledNotFound: it is not the caller's, or is being sent."""
         send_at_ms = self._time_of(command.send_at)
-        rules.content_of(command.type, command.content)
-        rules.check_buttons(command.buttons)
+        message = _checked(command)
         row = await self._own(context, command.id)
         dialog_id = str(row.dialog_id)
         user = context.user.user_number
         await self._joining.allowed(user, dialog_id, WRITE)
-        message = _encode(_planned(command)).decode()
         if not await self._store.reschedule(row.id, send_at_ms, message):
             raise ScheduledNotFound
         self.wake()
@@ -246,12 +256,15 @@ class Scheduling:
         sent = []
         for row, answer in begun:
             if isinstance(answer, DomainError):
-                await self._refused(row, answer)
+                message_id = await self._refused(row, answer)
+            elif isinstance(answer, Deferred):
+                message_id = answer.result().id
+            else:
+                message_id = answer.id
+            if message_id is None:
                 continue
-            if isinstance(answer, Deferred):
-                answer = answer.result()
             sent.append(row.id)
-            event = ScheduledSent(str(row.id), str(row.dialog_id), answer.id)
+            event = ScheduledSent(str(row.id), str(row.dialog_id), message_id)
             self._hub.deliver_user(row.author, event)
         if sent:
             await self._store.sent(sent)
@@ -271,13 +284,16 @@ class Scheduling:
         caller = Caller(row.author_id, row.author, _NOBODY)
         context = Context(f"scheduled-{row.id}", "", caller)
         try:
+            if row.author not in await self._directory.ids_of((row.author,)):
+                return NotAllowed("The author is no more.")
             return await sent_by(self._send, context, command)
         except DomainError as error:
             return error
 
-    async def _refused(self, row: ScheduledRow, error: DomainError) -> None:
+    async def _refused(self, row: ScheduledRow, error: DomainError) -> str | None:
         """A store that is away is waited for, however long; who writes too fast is
-        given up some time."""
+        given up some time. Answers the message's id if it was sent by an earlier claim:
+        a repeat is refused, too, when its author has left meanwhile."""
         now_ms = self._clock.now_ms()
         is_away = error.kind is ErrorKind.UNAVAILABLE
         is_early = error.kind is ErrorKind.RATE_LIMITED and row.tries < TRIES_MAX
@@ -285,10 +301,15 @@ class Scheduling:
             wait_s = max(error.retry_after_s or 1, min(row.tries, LEASE_S))
             due_ms = now_ms + 1_000 * wait_s
             await self._store.postpone(row.id, due_ms, is_claimed=is_away)
-            return
+            return None
+        if row.tries > 1:
+            message_id = await self._joining.sent(row.dialog_id, row.author, row.id)
+            if message_id is not None:
+                return message_id
         await self._store.fail(row.id, error.code, now_ms)
         event = ScheduledFailed(str(row.id), str(row.dialog_id), error.code)
         self._hub.deliver_user(row.author, event)
+        return None
 
     async def prune(self) -> int:
         before_ms = self._clock.now_ms() - 1_000 * FAILED_KEPT_S
@@ -305,10 +326,16 @@ async def sent_by(send: MessageToSend, context: Context, command: SendMessage) -
     return answer
 
 
-def _planned(command: Planned) -> Planned:
-    return Planned(
-        **{name: getattr(command, name) for name in Planned.__struct_fields__}
-    )
+def _checked(command: Planned) -> str:
+    """What is sent, as JSON, without what its type does not know.
+
+    Raises:
+        InvalidContent, ServerMade
+    """
+    content: Any = rules.content_of(command.type, command.content)
+    rules.check_buttons(command.buttons)
+    fields = {name: getattr(command, name) for name in Planned.__struct_fields__}
+    return _encode(Planned(**fields | {"content": content})).decode()
 
 
 def _scheduled(row: ScheduledRow) -> Scheduled:

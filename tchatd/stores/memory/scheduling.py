@@ -28,8 +28,14 @@ class MemoryScheduleStore:
     async def scheduled(self, id: UUID) -> ScheduledRow | None:
         return self._rows.get(id)
 
-    async def scheduled_of(self, author: int, limit: int) -> list[ScheduledRow]:
-        rows = [row for row in self._rows.values() if row.author == author]
+    async def scheduled_of(
+        self, author: int, dialog_id: UUID, limit: int
+    ) -> list[ScheduledRow]:
+        rows = [
+            row
+            for row in self._rows.values()
+            if row.author == author and row.dialog_id == dialog_id
+        ]
         return sorted(rows, key=lambda row: (row.send_at_ms, row.id))[:limit]
 
     async def reschedule(self, id: UUID, send_at_ms: int, message: str) -> bool:

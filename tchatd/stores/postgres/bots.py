@@ -127,6 +127,9 @@ class PostgresBotStore:
             )
             await connection.execute("DELETE FROM webhooks WHERE bot = %s", (number,))
             await connection.execute(
+                "DELETE FROM scheduled_messages WHERE author = %s", (number,)
+            )
+            await connection.execute(
                 "DELETE FROM webhook_events WHERE bot = %s", (number,)
             )
 

@@ -85,14 +85,15 @@ class PostgresScheduleStore:
         row = await self._pool.fetch_one(query, (id,))
         return None if row is None else ScheduledRow(*row)
 
-    async def scheduled_of(self, author: int, limit: int) -> list[ScheduledRow]:
+    async def scheduled_of(
+        self, author: int, dialog_id: UUID, limit: int
+    ) -> list[ScheduledRow]:
         query = (
-            f"SELECT {_ROW} FROM scheduled_messages WHERE author = %s"
-            " ORDER BY send_at_ms, id LIMIT %s"
+            f"SELECT {_ROW} FROM scheduled_messages"
+            " WHERE author = %s AND dialog_id = %s ORDER BY send_at_ms, id LIMIT %s"
         )
-        return [
-            ScheduledRow(*r) for r in await self._pool.fetch(query, (author, limit))
-        ]
+        rows = await self._pool.fetch(query, (author, dialog_id, limit))
+        return [ScheduledRow(*row) for row in rows]
 
     async def reschedule(self, id: UUID, send_at_ms: int, message: str) -> bool:
         values = (send_at_ms, send_at_ms, message, id)

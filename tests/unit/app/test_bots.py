@@ -45,7 +45,9 @@ async def test_sign_in_asks_bots_and_the_journal_feeds_webhooks(
     core.auth.session_end = Ends()
     id = uuid4()
     core.bots.service._sessions.session_ended(id, 7, 1)
+    core.auth.directory.remember(id, 7)
     core.bots.service._sessions.forget(7)
+    assert core.auth.directory.cached_number(id) is None
     assert ended == [(id, 7)]
     assert b"tchatd_bots_webhooks" in metrics.render()
     await core.bots.aclose()

@@ -70,3 +70,16 @@ async def test_the_directory_is_bounded_and_still_answers_beyond() -> None:
         assert numbers == {user.id: user.number for user in users}
     known = [u for u in users if directory.cached_number(u.id) is not None]
     assert len(known) == 5
+
+
+async def test_who_is_no_more_is_looked_for_again() -> None:
+    store = MemoryAuthStore()
+    [a] = await people(store, 1)
+    loader = Loader(store)
+    directory = Directory(loader, 10)
+    directory.remember(a.id, a.number)
+    directory.forget(a.number)
+    directory.forget(a.number)
+    assert directory.cached_number(a.id) is None
+    await directory.ids_of([a.number])
+    assert loader.asked == [[a.number]]

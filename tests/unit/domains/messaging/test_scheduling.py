@@ -17,6 +17,7 @@ from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.beside import ScheduledRow
 from tchatd.domains.messaging.content import Button
 from tchatd.domains.messaging.events import MessageNew
+from tchatd.domains.messaging.member_models import RemoveMember
 from tchatd.domains.messaging.models import ListMessages
 from tchatd.domains.messaging.records import RemoveRecord
 from tchatd.domains.messaging.scheduling import (
@@ -217,6 +218,33 @@ async def test_the_author_changes_and_cancels_nobody_else_does(site: Around) -> 
             await site.ask(1, handler, command)
 
 
+async def test_members_that_the_type_does_not_know_are_not_kept(site: Around) -> None:
+    dialog = await site.core.do(1, with_user(2))
+    content = {"text": "later", "more": "x" * 100_000}
+    command = ScheduleMessage(
+        dialog_id=dialog.id, send_at=later(site, 60), type="text", content=content
+    )
+    planned = await site.ask(1, site.scheduling.schedule, command)
+    change = ChangeScheduled(
+        id=UUID(planned.id), send_at=later(site, 60), type="text", content=content
+    )
+    for answer in (planned, await site.ask(1, site.scheduling.change, change)):
+        assert answer.content == {"text": "later"}
+        row = await site.schedule_store.scheduled(UUID(planned.id))
+        assert row is not None
+        assert row.message == '{"type":"text","content":{"text":"later"}}'
+    assert [one.content for one in await own(site, dialog.id)] == [{"text": "later"}]
+
+
+async def test_the_list_is_of_one_dialog(site: Around) -> None:
+    one, other = await site.group(1, 2), await site.group(1, 2)
+    planned = await plan(site, one.id)
+    await plan(site, other.id)
+    assert [row.id for row in await own(site, one.id.upper())] == [planned.id]
+    with pytest.raises(Invalid):
+        await own(site, "x" * 36)
+
+
 async def test_what_is_being_sent_can_not_be_taken_back(site: Around) -> None:
     dialog = await site.core.do(1, with_user(2))
     id = UUID((await plan(site, dialog.id)).id)
@@ -317,6 +345,45 @@ async def test_a_full_journal_is_waited_for_however_long(site: Around) -> None:
     assert await texts(site, dialog.id) == ["later"]
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_what_was_sent_before_a_crash_has_not_failed_whatever_changed(
+    site: Around, monkeypatch: pytest.MonkeyPatch, flushed: bool
+) -> None:
+    """Its author may not write any more when the claim is due again."""
+    group = await site.group(1, 2, 3)
+    planned = await plan(site, group.id, by=3)
+    site.core.clock.advance(60_000)
+
+    async def crash(ids: Any) -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.schedule_store, "sent", crash)
+        with pytest.raises(Unavailable):
+            await site.scheduling.send_due()
+    [message] = [event.message for _, event in site.told(MessageNew)]
+    leave = RemoveMember(dialog_id=group.id, user_id=user_id(3))
+    await site.core.do(3, leave)
+    site.core.clock.advance(1_000 * LEASE_S)
+    async with around(await crashed(site, flushed=flushed), site) as again:
+        assert await again.scheduling.send_due() is None
+        assert again.told(ScheduledFailed) == []
+        [(who, sent)] = again.told(ScheduledSent)
+        assert (who, sent.id, sent.message_id) == ([3], planned.id, message.id)
+        assert await own(again, group.id, 3) == []
+
+
+async def test_an_author_who_is_no_more_says_nothing(site: Around) -> None:
+    dialog = await site.core.do(1, with_user(2))
+    await plan(site, dialog.id)
+    del site.directory._numbers[user_id(1)]
+    site.core.clock.advance(60_000)
+    assert await site.scheduling.send_due() is None
+    assert await texts(site, dialog.id) == []
+    [row] = await own(site, dialog.id)
+    assert row.failed == "not-allowed"
+
+
 async def test_who_writes_too_fast_is_given_up_some_time(
     site: Around, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +396,7 @@ async def test_who_writes_too_fast_is_given_up_some_time(
         site.joining,
         site.schedule_store,
         site.core.applier,
+        site.directory,
         site.core.hub,
         too_fast,
         site.core.clock,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
+from tchatd.domains.messaging.beside import ScheduledRow
 from tchatd.stores.postgres.auth import PostgresAuthStore
 from tchatd.stores.postgres.bots import PostgresBotStore, PostgresWebhookStore
 from tchatd.stores.postgres.pool import Pool
+from tchatd.stores.postgres.scheduling import PostgresScheduleStore
 from tests.support.auth_store import new_user
 from tests.support.bot_store import (
     BotStoreContract,
@@ -37,3 +41,18 @@ class TestPostgresBots(BotStoreContract, WebhookStoreContract):
         assert user.country == "TH"
         await bots.delete_bot(made.number, 1)
         assert await users.users_by_id([made.id]) == []
+
+    async def test_what_a_deleted_bot_had_scheduled_is_not_sent(
+        self, pool: Pool, stores: Stores
+    ) -> None:
+        bots, _ = stores
+        made = await bots.create_bot(new_bot(), 20)
+        schedules = PostgresScheduleStore(pool)
+        for number, author in enumerate((made.number, 1)):
+            row = ScheduledRow(
+                UUID(int=number), author, UUID(int=author), UUID(int=9), 1, "{}"
+            )
+            assert await schedules.schedule(row, 100)
+        await bots.delete_bot(made.number, 1)
+        left = await schedules.claim_due(1, 2, 9)
+        assert [row.author for row in left] == [1]
