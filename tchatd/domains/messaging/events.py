@@ -317,8 +317,9 @@ class SyncPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cursor: give it back, now if `has_more`, else after being away.
     is_reset: forget everything and begin with `dialogs`; without a cursor, with one
         that this server cannot know, or when very many dialogs have changed. The rest
-        is at GET /dialogs with `dialogs_cursor`, histories are asked for when they are
-        opened.
+        is at GET /dialogs with `dialogs_cursor`; one that gets a message meanwhile is
+        on no later page of it, but its event tells of it. Histories are asked for when
+        they are opened.
     dialogs: whole dialogs, to be taken as they are instead of what the device has of
         them: those joined since, and those of which too much was missed to be told
         event by event.

@@ -18,6 +18,9 @@ from tchatd.domains.messaging import events as ev
 from tchatd.domains.messaging.identifiers import message_address
 from tchatd.domains.messaging.models import (
     Dialog,
+    DialogPage,
+    GetDialog,
+    ListDialogs,
     Message,
     MessagePage,
     Reaction,
@@ -81,10 +84,21 @@ class Kept:
         return seq <= self.cleared or any(a <= seq <= b for a, b in self.hidden)
 
 
+class Missing:
+    """A dialog that the device has heard of and does not have. command: the question
+    that is under way. events: those that wait for its answer."""
+
+    def __init__(self) -> None:
+        self.command: GetDialog | None = None
+        self.events: list[Any] = []
+
+
 class Device:
     """connection: None while it is offline. inbox: what the network still has for it.
     asked: the latest `sync`; a reply to an earlier one is of no use any more.
-    unanswered: messages to be sent again after a reconnect."""
+    rest: where its list of dialogs goes on, UNSET at its end. listing: the question for
+    the next page of it that is under way. unanswered: messages to be sent again after
+    a reconnect."""
 
     def __init__(self, name: str, user: int) -> None:
         self.name = name
@@ -97,6 +111,9 @@ class Device:
         self.is_syncing = False
         self.asked: Any = None
         self.held: list[tuple[Any, Any]] = []
+        self.rest: str | UnsetType = UNSET
+        self.listing: ListDialogs | None = None
+        self.missing: dict[str, Missing] = {}
         self.unanswered: dict[UUID, SendMessage] = {}
         self.latest: list[Dialog] = []
 
@@ -106,29 +123,64 @@ class Device:
     def disconnect(self) -> None:
         self.connection, self.is_syncing = None, False
         self.inbox.clear()
-        self.held.clear()
+        self._ask_again()
 
     def lose(self) -> None:
         """The server drops what waits, and says so; replies are among it."""
         self.inbox.clear()
         self.inbox.append((None, GAP))
 
+    def forget(self) -> None:
+        """It is installed anew."""
+        self.cursor = UNSET
+        self.unanswered.clear()
+
     def refused(self, command: Any) -> None:
         """It is not asked again."""
         if isinstance(command, SendMessage):
             self.unanswered.pop(command.client_id, None)  # type: ignore[arg-type]
+        for id, missing in list(self.missing.items()):
+            if missing.command is command:
+                del self.missing[id]
+
+    # What it asks by itself
+
+    def next_questions(self) -> list[GetDialog]:
+        """For dialogs that it does not have and has not asked for."""
+        new = [(id, one) for id, one in self.missing.items() if one.command is None]
+        for id, missing in new:
+            missing.command = GetDialog(id)
+        return [one.command for _, one in new if one.command is not None]
+
+    def next_page(self, limit: int) -> ListDialogs | None:
+        """Of its list, if there is more and nothing else is to come first."""
+        if self.rest is UNSET or self.is_syncing or self.listing is not None:
+            return None
+        self.listing = ListDialogs(cursor=self.rest, limit=limit)
+        return self.listing
+
+    def _ask_again(self) -> None:
+        """Answers are lost; what was told live comes again, or is in the answers."""
+        self.asked = self.listing = None
+        self.held.clear()
+        for missing in self.missing.values():
+            missing.command = None
+            missing.events.clear()
 
     # What comes
 
     def take(self, command: Any, told: Any) -> bool:
         """command: whose reply it is, None for an event. Whether to ask `sync` now."""
         if told is GAP:
-            self.is_syncing, self.asked = True, None
-            self.held.clear()
+            self.is_syncing = True
+            self._ask_again()
             return True
         if isinstance(told, ev.SyncPage):
             return command is self.asked and self._take_page(told)
-        if self.is_syncing:
+        if isinstance(told, DialogPage):
+            if command is self.listing:
+                self._take_list(told)
+        elif self.is_syncing or self.listing is not None:
             self.held.append((command, told))
         else:
             self._take(command, told)
@@ -137,6 +189,11 @@ class Device:
     def _take(self, command: Any, told: Any) -> None:
         if command is None:
             self._event(told)
+            return
+        if isinstance(command, GetDialog):
+            missing = self.missing.get(command.dialog_id)
+            if missing is not None and missing.command is command:
+                self._whole(told)
             return
         if isinstance(command, SendMessage):
             self.unanswered.pop(command.client_id, None)  # type: ignore[arg-type]
@@ -153,6 +210,8 @@ class Device:
     def _take_page(self, page: ev.SyncPage) -> bool:
         if page.is_reset:
             self.dialogs.clear()
+            self.missing.clear()
+            self.rest = page.dialogs_cursor
         for event in page.events:
             self._event(event)
         for dialog in page.dialogs or ():
@@ -164,15 +223,27 @@ class Device:
                 kept.take_own(own)
         for id in page.left or ():
             self.dialogs.pop(id, None)
+            self.missing.pop(id, None)
         self.latest = page.latest or []
         self.cursor = page.cursor
         if page.has_more:
             return True
         self.is_syncing = False
+        self._go_on()
+        return False
+
+    def _take_list(self, page: DialogPage) -> None:
+        for dialog in page.dialogs:
+            if dialog.id not in self.dialogs:
+                self._whole(dialog)
+        self.rest, self.listing = page.next_cursor, None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """With what was held back."""
         held, self.held = self.held, []
         for command, told in held:
             self._take(command, told)
-        return False
 
     def _whole(self, dialog: Dialog) -> None:
         """Messages stay when nothing has been missed."""
@@ -183,14 +254,20 @@ class Device:
             kept.take_own(dialog)
         elif dialog.last_seq > kept.last:
             kept.take_whole(dialog)
+        missing = self.missing.pop(dialog.id, None)
+        for event in missing.events if missing else ():
+            self._event(event)
 
     def _event(self, event: Any) -> None:
         kind = type(event)
         if kind is ev.DialogCreated:
             self._whole(event.dialog)
             return
+        if kind is ev.MessageDelivered:
+            return
         kept = self.dialogs.get(event.dialog_id)
-        if kept is None or kind is ev.MessageDelivered:
+        if kept is None:
+            self._unknown(event)
             return
         if kind is ev.OwnState:
             if event.last_seq >= kept.last:
@@ -205,6 +282,11 @@ class Device:
         kept.last = event.seq
         counts = event.seq > kept.counted
         getattr(self, _FOLD[kind])(kept, event, counts)
+
+    def _unknown(self, event: Any) -> None:
+        """It is of a dialog that the device does not have: further down in the list."""
+        if getattr(event, "seq", UNSET) is not UNSET:
+            self.missing.setdefault(event.dialog_id, Missing()).events.append(event)
 
     def take_history(self, id: str, page: MessagePage) -> None:
         """A page that is older than what the device has is asked for again."""

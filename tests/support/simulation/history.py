@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import trio
@@ -12,7 +13,7 @@ from msgspec import UNSET
 
 from tchatd.domains.messaging import member_models as members
 from tchatd.domains.messaging import message_commands as messages
-from tchatd.domains.messaging import models
+from tchatd.domains.messaging import models, sync
 from tests.support.messaging import client_id, loading, user_id
 from tests.support.simulation.check import check_all
 from tests.support.simulation.device import Device, Kept
@@ -23,6 +24,7 @@ CROWD = tuple(range(1, 103))
 EMOJI = ("👍", "🎉", "❤️")
 SETTLES_MAX = 2_000
 STEPS = 120
+DIALOGS_MAX = 2
 TRACE_MAX = 25
 
 
@@ -85,6 +87,8 @@ class History:
             world.sync_disk()
         elif chance < 0.68:
             world.nursery.start_soon(world.flush)
+        elif chance < 0.7:
+            world.list_on(device)
         elif chance < 0.9:
             for device in choose.sample(world.devices, 2):
                 for _ in range(min(len(device.inbox), choose.choice((1, 2, 20)))):
@@ -94,6 +98,8 @@ class History:
         elif chance < 0.95:
             world.note(f"{device.name} is gone")
             device.disconnect()
+            if choose.random() < 0.2:
+                device.forget()
         elif chance < 0.97:
             world.note(f"{device.name} was too slow")
             device.lose()
@@ -109,6 +115,7 @@ class History:
                 for _ in range(len(device.inbox)):
                     if device.inbox:
                         world.receive(device)
+                world.list_on(device)
             if self.choose.random() < 0.1:
                 world.nursery.start_soon(world.flush)
             await trio.sleep(world.rest_s)
@@ -345,8 +352,10 @@ class Diverged(AssertionError):
 
 
 async def play(world: World, steps: int) -> None:
-    """One history."""
-    await History(world, steps).run()
+    """One history. A device that begins anew gets few of its dialogs at once, as if
+    everybody had very many."""
+    with patch.object(sync, "DIALOGS_PAGE_MAX", DIALOGS_MAX):
+        await History(world, steps).run()
 
 
 def run(seed: int, steps: int = STEPS) -> World:

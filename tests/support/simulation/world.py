@@ -213,6 +213,11 @@ class World:
             not self.running
             and journal.durable_position == journal.next_position - 1
             and not any(device.inbox for device in self.devices)
+            and not any(
+                device.missing or device.rest
+                for device in self.devices
+                if device.connection is not None
+            )
         )
 
     # What happens to the daemon
@@ -263,7 +268,7 @@ class World:
         device.connect(self._connections)
         self.note(f"{device.name} connects")
         self.catch_up(device)
-        for command in list(device.unanswered.values()):
+        for command in (*device.unanswered.values(), *device.next_questions()):
             self.start(device, command)
 
     def catch_up(self, device: Device) -> None:
@@ -271,11 +276,24 @@ class World:
         device.asked = Sync(cursor=device.cursor, limit=limit)
         self.start(device, device.asked)
 
+    def list_on(self, device: Device) -> None:
+        """Ask for the next page of the device's list, if there is one."""
+        if device.connection is None:
+            return
+        command = device.next_page(self.choose.choice((1, 2)))
+        if command is not None:
+            self.start(device, command)
+
     def receive(self, device: Device, *, ask: bool = True) -> None:
         """One thing that waits for the device."""
         command, told = device.inbox.popleft()
-        if device.take(command, told) and ask:
+        is_behind = device.take(command, told)
+        if not ask:
+            return
+        if is_behind:
             self.catch_up(device)
+        for question in device.next_questions():
+            self.start(device, question)
 
     nursery: trio.Nursery
 

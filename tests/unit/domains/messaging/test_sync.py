@@ -21,7 +21,12 @@ from tchatd.domains.messaging.member_models import (
     SaveDraft,
 )
 from tchatd.domains.messaging.message_commands import DeleteMessage, EditMessage
-from tchatd.domains.messaging.models import ReadMessages, Sync
+from tchatd.domains.messaging.models import (
+    GetDialog,
+    ListDialogs,
+    ReadMessages,
+    Sync,
+)
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import ChangedDialog
 from tchatd.kernel.errors import Invalid
@@ -86,6 +91,21 @@ async def test_a_new_device_gets_its_dialogs_and_goes_on_from_there(core: Core) 
     assert page.dialogs is UNSET
     again = await core.do(2, Sync(cursor=page.cursor))
     assert (again.events, again.has_more) == ([], False)
+
+
+async def test_a_dialog_that_leaves_the_rest_of_the_list_is_told_by_its_event(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "DIALOGS_PAGE_MAX", 1)
+    low, middle, top = [await core.do(1, with_user(n)) for n in (2, 3, 4)]
+    begun = await core.do(1, Sync())
+    assert [d.id for d in begun.dialogs] == [top.id]
+    await core.do(2, text(low.id))
+    rest = await core.do(1, ListDialogs(cursor=begun.dialogs_cursor))
+    assert [d.id for d in rest.dialogs] == [middle.id]
+    page = await core.do(1, Sync(cursor=begun.cursor))
+    assert [(event.dialog_id, event.seq) for event in page.events] == [(low.id, 2)]
+    assert (await core.do(1, GetDialog(low.id))).last_seq == 2
 
 
 async def test_what_arrives_while_paging_is_for_the_next_pass(core: Core) -> None:
