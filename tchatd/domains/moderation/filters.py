@@ -22,7 +22,6 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -33,7 +32,13 @@ PATTERN_CHARS_MAX: Final = 100
 FORM_CHARS_MAX: Final = 8_192
 _TEXT_FIELDS: Final = ("text", "caption", "question", "title", "name")
 _SPACES: Final = re.compile(r"\s+")
-_LINK: Final = re.compile(r"(?:https?://|www\.)[^\s<>\"]{1,2048}")
+AUTHORITY_CHARS_MAX: Final = 512
+"""Of a link, up to its path; a longer one is not fine, for nobody writes like that."""
+_LINK: Final = re.compile(
+    rf"(https?:[/\\]+|www[.\u3002])(?=([^\s/\\?#]{{0,{AUTHORITY_CHARS_MAX}}}))"
+)
+_AFTER_LINK: Final = ".,;!?)]}>\"'*"
+"""A sentence goes on with it; no host ends so."""
 _GRAVITY: Final[dict[Verdict, int]] = {"allow": 0, "flag": 1, "refuse": 2}
 _UNSPACED: Final = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -194,28 +199,39 @@ class Links:
     """A `Filter` of links: those that begin with http://, https:// or www.
 
     hosts: that are always fine, with everything below them.
+
+    Every begin of a link is judged, also within another one, as nobody knows what a
+    client makes a link of. The host is what a browser takes for it (WHATWG URL): the
+    scheme is followed by any `/` or `\\`, either of them ends the host, what stands
+    before its last `@` is none of it, and \u3002 is a dot.
     """
 
     def __init__(self, verdict: Verdict, hosts: Iterable[str]) -> None:
         self._verdict = verdict
         self._hosts = frozenset(host.casefold().rstrip(".") for host in hosts)
+        self._labels_max = max((host.count(".") + 1 for host in self._hosts), default=0)
 
     def judge(self, text: str) -> Verdict:
         return _judged((self,), text)
 
     def judge_normalised(self, text: str) -> Verdict:
         for found in _LINK.finditer(text):
-            if not self._is_fine(found[0]):
+            begin, authority = found.groups()
+            if begin.startswith("www"):
+                authority = begin + authority
+            if authority and not self._is_fine(authority):
                 return self._verdict
         return "allow"
 
-    def _is_fine(self, link: str) -> bool:
-        try:
-            host = urlsplit(link if "://" in link else f"http://{link}").hostname
-        except ValueError:
+    def _is_fine(self, authority: str) -> bool:
+        if len(authority) >= AUTHORITY_CHARS_MAX:
             return False
-        parts = (host or "").rstrip(".").split(".")
-        return any(".".join(parts[at:]) in self._hosts for at in range(len(parts)))
+        host = authority.rpartition("@")[2].partition(":")[0].replace("\u3002", ".")
+        host = host.rstrip(_AFTER_LINK)
+        labels = host.split(".")[-self._labels_max :]
+        return "%" not in host and any(
+            ".".join(labels[at:]) in self._hosts for at in range(len(labels))
+        )
 
 
 class WordsAndLinks:
@@ -228,10 +244,14 @@ class WordsAndLinks:
         return _judged(self._parts, text)
 
 
-def texts_of(content: Any) -> str:
-    """Everything that a person reads in a message's content; "" for nothing."""
+def texts_of(content: Any, buttons: Any = None) -> str:
+    """Everything that a person reads in a message's content and on its buttons, and
+    where these lead; "" for nothing."""
     if not isinstance(content, dict):
         content = msgspec.to_builtins(content)
     texts = [content[name] for name in _TEXT_FIELDS if content.get(name)]
     texts += content.get("options", ())
+    for row in buttons or ():
+        for button in row:
+            texts += [button.text, button.url or ""]
     return "\n".join(texts)
