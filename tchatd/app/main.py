@@ -246,7 +246,7 @@ class Daemon:
                 **core.beside.prunes,
             }
             nursery.start_soon(prune_regularly, prunes, PRUNE_INTERVAL_S)
-            for alarm in core.beside.alarms:
+            for alarm in (*core.beside.alarms, core.moderation.signing_out):
                 nursery.start_soon(alarm.run)
             try:
                 await nursery.start(console.run)

@@ -8,6 +8,7 @@ from uuid import UUID
 from tchatd.app.bots import Bots
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.conversations import Conversations
+from tchatd.app.jobs import Alarm
 from tchatd.app.settings import Settings
 from tchatd.domains.auth.service import AuthService
 from tchatd.domains.moderation import routes
@@ -79,7 +80,7 @@ class AuthPeople:
 
 
 class Moderation:
-    """Call `start` before anybody signs in."""
+    """Call `start` before anybody signs in, and run `signing_out`."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Moderation:
         self._of = settings.moderation
         self.store = PostgresModerationStore(pool)
         self.standing = Standing(clock)
-        auth.sanctions = self.standing
+        self.standing.owner_of = bots.service.owner_of
         bots.service.is_barred = self.standing.is_banned
         rates = Rates(
             user_per_minute=settings.messaging.user_messages_per_minute,
@@ -102,11 +103,15 @@ class Moderation:
         )
         self.gate = Gate(self.standing, rates, self._filter())
         self.gate.check_opener = bots.service.check_opener
+        auth.sanctions = self.gate
+        bots.service.check_said = self.gate.admit_text
         people = AuthPeople(auth, bots)
         self.reports = Reports(self.store, conversations, people, clock)
         self.decisions = Decisions(
             self.store, conversations, people, self.standing, clock
         )
+        self.signing_out = Alarm("signing out", self.decisions.finish, clock)
+        self.decisions.on_unfinished = self.signing_out.wake
         self.flagging = Flagging(self.gate, self.reports)
 
     @property
@@ -116,6 +121,7 @@ class Moderation:
     async def start(self) -> None:
         """Raises: Unavailable."""
         self.standing.load(await self.store.sanctions())
+        self.decisions.resume()
 
     def reload(self) -> int:
         """Read the list of words again; how many patterns it has.

@@ -77,7 +77,7 @@ class BotStoreContract:
         assert await bots.bot_numbered(made.number) == made
         assert await bots.bot_named("echo_bot") == made
         assert await bots.bots_of(1) == [made]
-        assert await bots.bot_numbers() == [made.number]
+        assert await bots.owners() == [(made.number, 1)]
         assert await bots.bot(uuid4()) is None
         assert await bots.bot_named("other_bot") is None
         assert await bots.bots_of(2) == []
@@ -129,7 +129,7 @@ class BotStoreContract:
         await bots.delete_bot(made.number, NOW)
         assert await bots.bot(made.id) is None
         assert await bots.bot_numbered(made.number) is None
-        assert await bots.bot_numbers() == []
+        assert await bots.owners() == []
         assert await bots.change_token(made.number, b"x" * 32, uuid4()) is None
         assert await store.webhook(made.number) is None
         assert await store.waiting() == []

@@ -22,6 +22,7 @@ from tchatd.domains.moderation.standing import Standing
 from tchatd.domains.moderation.store import ModerationStore
 from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.crypto import DataKey, Unreadable
+from tchatd.kernel.errors import Unavailable
 from tchatd.stores.memory.moderation import MemoryModerationStore
 from tests.support.messaging import user_id
 
@@ -65,6 +66,7 @@ class FakePeople:
         self.keys = {number: DataKey(bytes([number]) * 32) for number in USERS}
         self.signed_out: list[int] = []
         self.bots: set[int] = set()
+        self.is_away = False
 
     async def number_of(self, id: UUID) -> int | None:
         await trio.lowlevel.checkpoint()
@@ -92,6 +94,8 @@ class FakePeople:
 
     async def sign_out(self, user_number: int) -> int:
         await trio.lowlevel.checkpoint()
+        if self.is_away:
+            raise Unavailable
         self.signed_out.append(user_number)
         return 2
 

@@ -153,6 +153,7 @@ class AuthService:
         if self._revocations.refuses(session_id, identity.expires_at_ms):
             self._known.pop(key)
             raise SessionRevoked
+        self._refuse_banned(identity.caller.user_number)
         return identity
 
     async def _authenticate_unseen(self, key: bytes, claims: Claims) -> Identity:
@@ -177,7 +178,15 @@ class AuthService:
             raise TokenRefused
         return Identity(caller, self._clock.now_ms() + OTHER_TOKEN_MS)
 
+    def _refuse_banned(self, number: int) -> None:
+        """Also while the end of their sessions is not in the store yet."""
+        try:
+            self.sanctions.check_ban(number)
+        except DomainError as error:
+            raise SessionRevoked(error.detail) from None
+
     def _know(self, key: bytes, claims: Claims, number: int) -> Identity:
+        self._refuse_banned(number)
         caller = Caller(claims.sub, number, claims.sid)
         identity = Identity(caller, claims.exp * 1000)
         self._known.put(key, identity)
@@ -236,7 +245,7 @@ class AuthService:
         )
 
     async def _check_again(self, number: int) -> None:
-        """Who was banned while the session was being opened has none."""
+        """Who is banned has no session, also if it was not ended at that time."""
         try:
             self.sanctions.check_ban(number)
         except DomainError:
@@ -273,7 +282,7 @@ class AuthService:
     # Sessions.
 
     async def refresh(self, refresh_token: str) -> Refreshed:
-        """Raises: RefreshRefused."""
+        """Raises: RefreshRefused; what a ban says, if the user is banned."""
         presented, successor = self._refresh.read(refresh_token)
         now_ms = self._clock.now_ms()
         rotation = await self._store.rotate_session(
@@ -294,6 +303,7 @@ class AuthService:
         user_id = (await self.directory.ids_of((number,))).get(number)
         if user_id is None:
             raise RefreshRefused
+        await self._check_again(number)
         access, expires_at = self._issue(user_id, number, presented.session_id)
         return Refreshed(
             access_token=access, refresh_token=successor.text, expires_at=expires_at
@@ -363,7 +373,9 @@ class AuthService:
         return self.profiles.get(caller.user_number)
 
     async def change_profile(self, caller: Caller, command: ChangeProfile) -> User:
-        """Raises: ProfileRefused."""
+        """Raises: ProfileRefused, and what `sanctions` says of the name."""
+        if command.name is not UNSET:
+            self.sanctions.check_name(command.name)
         return await self.profiles.change(caller.user_number, command)
 
     # For the console and the daemon's jobs.

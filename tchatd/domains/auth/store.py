@@ -173,15 +173,22 @@ class NoOtherTokens:
 
 
 class Sanctions(Protocol):
-    """Who is shut out of the whole server."""
+    """Who is shut out of the whole server, and what nobody may be called."""
 
     def check_ban(self, user_number: int) -> None:
         """Raises: a DomainError that says so."""
         ...
 
+    def check_name(self, name: str) -> None:
+        """Raises: a DomainError, if nobody may be called so."""
+        ...
+
 
 class NoSanctions:
     def check_ban(self, user_number: int) -> None:
+        return
+
+    def check_name(self, name: str) -> None:
         return
 
 

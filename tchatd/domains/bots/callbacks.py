@@ -88,10 +88,13 @@ class Callbacks:
         return Pressed(event.callback_id, event.expires_at)
 
     def answer(self, context: Context, command: AnswerCallback) -> Done:
-        """Once, by the bot whose button it was. Raises: CallbackNotFound."""
+        """Once, by the bot whose button it was. Raises: CallbackNotFound, and what the
+        bots' `check_said` does."""
         callback = self._open.peek(command.callback_id)
         if callback is None or callback.bot != context.user.user_number:
             raise CallbackNotFound
+        if command.text:
+            self._bots.check_said(callback.bot, command.text)
         self._open.pop(command.callback_id)
         if callback.expires_ms <= self._clock.now_ms():
             raise CallbackNotFound

@@ -24,7 +24,6 @@ from tchatd.domains.bots.models import (
 from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.bots.store import BotStore, Sessions
 from tchatd.domains.bots.tokens import BotTokens
-from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.crypto import Keys
 from tchatd.kernel.ids import Ids
@@ -37,7 +36,8 @@ _LOOKS_MAX: Final = 3
 
 class BotService:
     """Call `start` before the first token. on_deleted: told of each bot that is no
-    more. is_barred: whether a user is shut out of the server."""
+    more. is_barred: whether a user is shut out of the server. check_said: raises if
+    that user may not write, or not that."""
 
     def __init__(
         self,
@@ -58,19 +58,24 @@ class BotService:
         self._tokens = BotTokens(keys.otp_hash("bot-token"), random)
         self._known: Lru[UUID, BotRecord] = Lru(settings.bots_known_max)
         self._changes = 0
-        self._numbers = BitMap()
+        self._owners: dict[int, int] = {}
         self.on_deleted: Callable[[int], None] = lambda number: None
         self.is_barred: Callable[[int], bool] = lambda number: False
+        self.check_said: Callable[[int, str], None] = lambda number, text: None
 
     async def start(self) -> None:
-        self._numbers = BitMap(await self._store.bot_numbers())
+        self._owners = dict(await self._store.owners())
 
     def is_bot(self, user_number: int) -> bool:
-        return user_number in self._numbers
+        return user_number in self._owners
+
+    def owner_of(self, user_number: int) -> int | None:
+        """None of who is no bot."""
+        return self._owners.get(user_number)
 
     def check_opener(self, user_number: int) -> None:
         """Raises BotsDoNotStart."""
-        if user_number in self._numbers:
+        if user_number in self._owners:
             raise BotsDoNotStart(
                 "A bot writes where it was added, and to who opened a dialog with it."
             )
@@ -114,10 +119,12 @@ class BotService:
     # What its owner does.
 
     async def create(self, context: Context, command: CreateBot) -> Bot:
-        """Raises: BotsOwnNothing, TooManyBots, UsernameTaken, Unavailable."""
+        """Raises: BotsOwnNothing, TooManyBots, UsernameTaken, Unavailable, and what
+        `check_said` does."""
         caller = context.user
         if self.is_bot(caller.user_number):
             raise BotsOwnNothing
+        self.check_said(caller.user_number, f"{command.name}\n{command.username}")
         id = self._ids.v7()
         token, hash = self._tokens.new(id)
         _, wrapped = self._vault.new_data_key(id.bytes)
@@ -135,7 +142,7 @@ class BotService:
             ),
             self.settings.bots_per_user_max,
         )
-        self._numbers.add(bot.number)
+        self._owners[bot.number] = bot.owner
         self._known.put(bot.id, bot)
         return _shown(bot, token)
 
@@ -171,7 +178,7 @@ class BotService:
         self._changes += 1
         await self._store.delete_bot(bot.number, self._clock.now_ms())
         self._end(bot)
-        self._numbers.discard(bot.number)
+        self._owners.pop(bot.number, None)
         self._sessions.forget(bot.number)
         self.on_deleted(bot.number)
         return Done()

@@ -50,7 +50,9 @@ class BotStore(Protocol):
         """The user, too, its data key, webhook and what waits for it."""
         ...
 
-    async def bot_numbers(self) -> list[int]: ...
+    async def owners(self) -> list[tuple[int, int]]:
+        """Of all bots: their numbers and their owners'."""
+        ...
 
 
 class WebhookStore(Protocol):

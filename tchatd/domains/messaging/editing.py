@@ -120,7 +120,7 @@ class Editing:
             return Missing(members=missing)
         rules.check_room(dialog)
         if self.gate is not None:
-            self.gate.admit_edit(caller.user_number, content)
+            self.gate.admit_edit(caller.user_number, content, buttons)
         record = EditRecord(
             dialog.number,
             max(now_ms, dialog.active_ms),

@@ -258,7 +258,7 @@ class MessagingService:
             rules.check_may_write(dialog, member, now_ms)
         content = rules.content_of(command.type, command.content)
         if self.gate is not None:
-            self.gate.admit(caller.user_number, dialog.number, content)
+            self.gate.admit(caller.user_number, dialog.number, content, beside.buttons)
         record = MessageRecord(
             dialog.number,
             now_ms if now_ms > dialog.active_ms else dialog.active_ms,

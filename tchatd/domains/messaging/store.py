@@ -438,14 +438,16 @@ class Gate(Protocol):
         """May the user open a new dialog? Raises: a DomainError that says why not."""
         ...
 
-    def admit(self, user_number: int, dialog_number: int, content: Any) -> None:
+    def admit(
+        self, user_number: int, dialog_number: int, content: Any, buttons: Any
+    ) -> None:
         """May this go in? Asked once, of a message that is new and would be accepted.
 
         Raises: a DomainError that says why not.
         """
         ...
 
-    def admit_edit(self, user_number: int, content: Any) -> None: ...
+    def admit_edit(self, user_number: int, content: Any, buttons: Any) -> None: ...
 
 
 class Hub(Protocol):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
 from uuid import UUID
 
 from tchatd.domains.moderation.errors import ActionImpossible
@@ -15,10 +18,17 @@ from tchatd.domains.moderation.models import (
 from tchatd.domains.moderation.standing import Standing
 from tchatd.domains.moderation.store import Conversations, ModerationStore, People
 from tchatd.kernel.clock import Clock
+from tchatd.kernel.errors import DomainError
+
+SIGNED_OUT_AT_ONCE: Final = 100
 
 
 class Decisions:
-    """Reason and who are free text, kept for ever; duration_s 0: until it is ended."""
+    """Reason and who are free text, kept for ever; duration_s 0: until it is ended.
+
+    Who is banned is refused everywhere from then on; that their sessions end, too, is
+    done again until it was (`finish`). on_unfinished: it is to be called.
+    """
 
     def __init__(
         self,
@@ -33,6 +43,21 @@ class Decisions:
         self._people = people
         self._standing = standing
         self._clock = clock
+        self._signed_in: set[int] = set()
+        self.on_unfinished: Callable[[], None] = lambda: None
+
+    def resume(self) -> None:
+        """The process has started, and knows who is banned."""
+        self._signed_in.update(self._standing.banned())
+
+    async def finish(self) -> int | None:
+        """Sign out some of the banned who may be signed in; when to go on, in ms, or
+        None. Raises: Unavailable."""
+        for number in list(islice(self._signed_in, SIGNED_OUT_AT_ONCE)):
+            if self._standing.is_banned(number):
+                await self._people.sign_out(number)
+            self._signed_in.discard(number)
+        return self._clock.now_ms() if self._signed_in else None
 
     async def sanction(
         self,
@@ -46,7 +71,7 @@ class Decisions:
     ) -> int:
         """Ban (sessions end at once) or silence; how many sessions ended.
 
-        Raises: Unavailable.
+        Raises: Unavailable; if it holds already, `finish` ends the sessions.
         """
         self._standing.check_room()
         now_ms = self._clock.now_ms()
@@ -61,7 +86,16 @@ class Decisions:
         decision = self._decision(kind, f"user {user_id}", who, reason)
         await self._store.put_sanction(sanction, decision)
         self._standing.add(sanction)
-        return await self._people.sign_out(user_number) if kind == "ban" else 0
+        if kind != "ban":
+            return 0
+        self._signed_in.add(user_number)
+        try:
+            ended = await self._people.sign_out(user_number)
+        except DomainError:
+            self.on_unfinished()
+            raise
+        self._signed_in.discard(user_number)
+        return ended
 
     async def end_sanction(
         self,

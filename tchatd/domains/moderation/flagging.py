@@ -41,7 +41,7 @@ class Flagging:
             if event is None or event.__struct_config__.tag not in _SAYING:
                 continue
             message = event.message
-            text = texts_of(message.content)
+            text = texts_of(message.content, message.buttons)
             # What would be refused got in before it was listed.
             if text and self._gate.filter.judge(text) != "allow":
                 await self._reports.flag(

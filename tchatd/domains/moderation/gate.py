@@ -31,8 +31,14 @@ class Gate:
         self._standing.check_send(user_number)
         self.check_opener(user_number)
 
-    def admit(self, user_number: int, dialog_number: int, content: Any) -> None:
-        """For a message that is known to be new.
+    def admit(
+        self,
+        user_number: int,
+        dialog_number: int,
+        content: Any,
+        buttons: Any = None,
+    ) -> None:
+        """For a message that is known to be new, with the buttons below it.
 
         Raises: Banned, Silenced, TooManyMessages, ContentRefused.
         """
@@ -40,16 +46,32 @@ class Gate:
         if self._rates is not None:
             self._rates.take(user_number, dialog_number)
         if self.filter is not None:
-            self._check(content)
+            self._check(texts_of(content, buttons))
 
-    def admit_edit(self, user_number: int, content: Any) -> None:
+    def admit_edit(self, user_number: int, content: Any, buttons: Any = None) -> None:
         """Raises: Banned, Silenced, ContentRefused."""
         self._standing.check_send(user_number)
         if self.filter is not None:
-            self._check(content)
+            self._check(texts_of(content, buttons))
 
-    def _check(self, content: Any) -> None:
+    def admit_text(self, user_number: int, text: str) -> None:
+        """For what is said elsewhere than in a message.
+
+        Raises: Banned, Silenced, ContentRefused.
+        """
+        self._standing.check_send(user_number)
+        self.check_name(text)
+
+    def check_ban(self, user_number: int) -> None:
+        """Raises Banned."""
+        self._standing.check_ban(user_number)
+
+    def check_name(self, name: str) -> None:
+        """Raises ContentRefused."""
+        if self.filter is not None:
+            self._check(name)
+
+    def _check(self, text: str) -> None:
         assert self.filter is not None
-        text = texts_of(content)
         if text and self.filter.judge(text) == "refuse":
             raise ContentRefused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tchatd.domains.moderation.errors import Banned, Silenced
@@ -15,9 +15,14 @@ SANCTIONS_MAX: Final = 1_000_000
 
 
 class Standing:
-    """Loaded at the start, told of every change."""
+    """Loaded at the start, told of every change.
+
+    owner_of: whose bot a user is, None for a person. What a person may not do, their
+    bots may not do either.
+    """
 
     def __init__(self, clock: Clock) -> None:
+        self.owner_of: Callable[[int], int | None] = lambda number: None
         self._clock = clock
         self._bans: dict[int, int] = {}
         self._silences: dict[int, int] = {}
@@ -49,8 +54,17 @@ class Standing:
         if number in self._bans and self._holds("ban", number):
             raise Banned(self._sentence("ban", number))
 
+    def banned(self) -> list[int]:
+        return [number for number in list(self._bans) if self.is_banned(number)]
+
     def check_send(self, number: int) -> None:
         """Raises: Banned, Silenced."""
+        self._check_send(number)
+        owner = self.owner_of(number)
+        if owner is not None:
+            self._check_send(owner)
+
+    def _check_send(self, number: int) -> None:
         self.check_ban(number)
         if number in self._silences and self._holds("silence", number):
             raise Silenced(self._sentence("silence", number))

@@ -90,9 +90,9 @@ class MemoryBotStore:
         if self.webhooks is not None:
             await self.webhooks.delete_webhook(number)
 
-    async def bot_numbers(self) -> list[int]:
+    async def owners(self) -> list[tuple[int, int]]:
         await trio.lowlevel.checkpoint()
-        return list(self._bots)
+        return [(bot.number, bot.owner) for bot in self._bots.values()]
 
     def id_of(self, number: int) -> UUID:
         return self._bots[number].id

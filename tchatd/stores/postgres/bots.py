@@ -133,11 +133,10 @@ class PostgresBotStore:
                 "DELETE FROM webhook_events WHERE bot = %s", (number,)
             )
 
-    async def bot_numbers(self) -> list[int]:
-        rows = await self._pool.fetch(
-            "SELECT number FROM bots WHERE deleted_ms IS NULL"
+    async def owners(self) -> list[tuple[int, int]]:
+        return await self._pool.fetch(
+            "SELECT number, owner FROM bots WHERE deleted_ms IS NULL"
         )
-        return [row[0] for row in rows]
 
 
 class PostgresWebhookStore:

@@ -47,6 +47,9 @@ async def test_sign_in_messages_and_bots_ask_the_same_standing(tmp_path: Path) -
     with pytest.raises(Banned):
         moderation.gate.admit(7, 1, {})
     assert core.bots.service.is_barred(7)
+    with pytest.raises(Banned):
+        core.bots.service.check_said(7, "hello")
+    assert moderation.standing.owner_of == core.bots.service.owner_of
     await core.bots.aclose()
 
 

@@ -554,6 +554,10 @@ class Ban:
         if self.left <= 0:
             raise Conflict("banned")
 
+    def check_name(self, name: str) -> None:
+        if "bad" in name:
+            raise Conflict("a bad name")
+
 
 async def test_who_is_banned_does_not_sign_in(world: World) -> None:
     await world.sign_in()
@@ -568,6 +572,35 @@ async def test_who_is_banned_while_signing_in_has_no_session(world: World) -> No
         await world.sign_in()
     assert len(world.ended.told) == 1
     assert await world.service.sessions_of(1) == []
+
+
+async def test_who_is_banned_is_refused_before_their_sessions_have_ended(
+    world: World,
+) -> None:
+    signed_in = await world.sign_in()
+    await _identity(world, signed_in.access_token)
+    world.service.sanctions = Ban(1)
+    with pytest.raises(SessionRevoked):
+        await _identity(world, signed_in.access_token)
+    other = world.another()
+    other.service.sanctions = Ban(1)
+    with pytest.raises(SessionRevoked):
+        await _identity(other, signed_in.access_token)
+    with pytest.raises(Conflict):
+        await world.service.refresh(signed_in.refresh_token)
+    assert await world.service.sessions_of(1) == []
+    world.service.sanctions = Ban(1 << 30)
+    with pytest.raises(RefreshRefused):
+        await world.service.refresh(signed_in.refresh_token)
+
+
+async def test_nobody_is_called_what_the_operator_does_not_want(world: World) -> None:
+    signed_in = await world.sign_in()
+    identity = await _identity(world, signed_in.access_token)
+    world.service.sanctions = Ban(1 << 30)
+    with pytest.raises(Conflict, match="a bad name"):
+        await world.service.change_profile(identity.caller, ChangeProfile(name="bad"))
+    await world.service.change_profile(identity.caller, ChangeProfile(name="good"))
 
 
 async def test_a_record_is_there_until_its_user_is_gone(world: World) -> None:

@@ -14,9 +14,10 @@ from tchatd.domains.bots.errors import (
     TooManyBots,
     UsernameTaken,
 )
-from tchatd.domains.bots.models import Bot, BotCommand, FindBot, Nothing
+from tchatd.domains.bots.models import Bot, BotCommand, CreateBot, FindBot, Nothing
 from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.bots.service import BotService
+from tchatd.kernel.errors import Conflict
 from tchatd.kernel.routing import Caller
 from tests.support.bots import BotWorld, as_user
 
@@ -42,6 +43,29 @@ async def test_a_new_bot_signs_in_with_its_token_at_once() -> None:
     assert world.service.is_bot(caller.user_number)
     assert not world.service.is_bot(1)
     assert (bot.owner_id, bot.is_bot) == (str(as_user(1).user.user_id), True)
+
+
+async def test_who_may_not_write_makes_no_bots_nor_any_with_a_bad_name() -> None:
+    world = BotWorld()
+
+    def check(user_number: int, text: str) -> None:
+        if user_number == 2 or "Casino" in text or "poker_bot" in text:
+            raise Conflict("not that")
+
+    world.service.check_said = check
+    for refused in (
+        lambda: world.make(owner=2),
+        lambda: world.service.create(
+            as_user(1), CreateBot(name="Casino", username="a_bot")
+        ),
+        lambda: world.make("poker_bot"),
+    ):
+        with pytest.raises(Conflict, match="not that"):
+            await refused()
+    bot = await world.make()
+    number = await world.number_of(bot)
+    assert world.service.owner_of(number) == 1
+    assert world.service.owner_of(1) is None
 
 
 async def test_the_token_is_shown_once() -> None:

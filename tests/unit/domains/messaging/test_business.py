@@ -215,10 +215,12 @@ class Closed:
         if user_number in self.users:
             raise errors.Silenced
 
-    def admit(self, user_number: int, dialog_number: int, content: Any) -> None:
+    def admit(
+        self, user_number: int, dialog_number: int, content: Any, buttons: Any
+    ) -> None:
         raise AssertionError
 
-    def admit_edit(self, user_number: int, content: Any) -> None:
+    def admit_edit(self, user_number: int, content: Any, buttons: Any) -> None:
         raise AssertionError
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from msgspec import structs
 
+from tchatd.domains.moderation import decisions
 from tchatd.domains.moderation.errors import (
     ActionImpossible,
     Banned,
@@ -15,7 +16,14 @@ from tchatd.domains.moderation.errors import (
     UserNotFound,
 )
 from tchatd.domains.moderation.models import Action, ReportRecord
-from tests.support.moderation import MESSAGE, USERS, ModerationWorld, new_report
+from tchatd.kernel.errors import Unavailable
+from tests.support.moderation import (
+    MESSAGE,
+    USERS,
+    ModerationWorld,
+    new_report,
+    sanction,
+)
 
 WHO: Any = {"who": "root", "reason": "why"}
 
@@ -43,6 +51,37 @@ async def test_a_ban_signs_out_at_once_and_ends_by_hand() -> None:
     world.standing.check_ban(2)
     user = f"user {USERS[2]}"
     assert await log(world) == [("unban", user), ("ban", user)]
+
+
+async def test_who_could_not_be_signed_out_is_until_it_is_done() -> None:
+    world = ModerationWorld()
+    woken: list[None] = []
+    world.decisions.on_unfinished = lambda: woken.append(None)
+    world.people.is_away = True
+    with pytest.raises(Unavailable):
+        await world.decisions.sanction(2, USERS[2], "ban", **WHO)
+    assert world.standing.is_banned(2)
+    assert len(woken) == 1
+    with pytest.raises(Unavailable):
+        await world.decisions.finish()
+    world.people.is_away = False
+    assert await world.decisions.finish() is None
+    assert await world.decisions.finish() is None
+    assert world.people.signed_out == [2]
+
+
+async def test_after_a_crash_whoever_is_banned_is_signed_out_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = ModerationWorld()
+    monkeypatch.setattr(decisions, "SIGNED_OUT_AT_ONCE", 2)
+    world.standing.load(sanction(number=number) for number in (1, 2, 3))
+    world.standing.add(sanction(number=4, kind="silence"))
+    world.decisions.resume()
+    world.standing.end(2, "ban")
+    assert await world.decisions.finish() == world.clock.now_ms()
+    assert await world.decisions.finish() is None
+    assert sorted(world.people.signed_out) == [1, 3]
 
 
 async def test_a_silence_signs_nobody_out_and_ends_by_time() -> None:

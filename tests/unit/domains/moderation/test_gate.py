@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 
+from tchatd.domains.messaging.content import Button
 from tchatd.domains.moderation.errors import (
     Banned,
     ContentRefused,
     Silenced,
     TooManyMessages,
 )
-from tchatd.domains.moderation.filters import Filter, Words, patterns_of
+from tchatd.domains.moderation.filters import (
+    Filter,
+    Links,
+    Words,
+    WordsAndLinks,
+    patterns_of,
+)
 from tchatd.domains.moderation.gate import Gate
 from tchatd.domains.moderation.rates import Rates
 from tchatd.domains.moderation.standing import Standing
@@ -60,6 +67,45 @@ def test_a_listed_word_is_refused_and_a_flagged_one_passes() -> None:
             made.admit_edit(1, content)
     made.admit(1, 7, {"text": "lottery"})
     made.admit(1, 7, {"latitude": 1, "longitude": 2})
+
+
+def test_what_buttons_say_and_where_they_lead_is_looked_at() -> None:
+    made, _ = gate(WordsAndLinks(CASINO, Links("refuse", [])))
+    casino = ((Button("hello", data="1"), Button("casino", data="2")),)
+    link = ((Button("hello", url="https://evil.example"),),)
+    for buttons in (casino, link):
+        with pytest.raises(ContentRefused):
+            made.admit(1, 7, {"text": "hello"}, buttons)
+        with pytest.raises(ContentRefused):
+            made.admit_edit(1, {"text": "hello"}, buttons)
+    made.admit(1, 7, {"text": "hello"}, ((Button("hello", data="casino"),),))
+
+
+def test_names_and_notes_are_looked_at() -> None:
+    made, standing = gate(CASINO)
+    for refused in (
+        lambda: made.check_name("casino"),
+        lambda: made.admit_text(1, "casino"),
+    ):
+        with pytest.raises(ContentRefused):
+            refused()
+    made.admit_text(1, "hello")
+    standing.add(sanction(number=1, kind="silence"))
+    with pytest.raises(Silenced):
+        made.admit_text(1, "hello")
+
+
+def test_a_bot_may_not_write_while_its_owner_may_not() -> None:
+    made, standing = gate()
+    standing.owner_of = {21: 1}.get
+    standing.add(sanction(number=1, kind="silence"))
+    with pytest.raises(Silenced):
+        made.admit(21, 7, {"text": "hello"})
+    with pytest.raises(Silenced):
+        made.admit_edit(21, {"text": "hello"})
+    made.admit(22, 7, {"text": "hello"})
+    standing.end(1, "silence")
+    made.admit(21, 7, {"text": "hello"})
 
 
 def test_rates_are_of_new_messages_alone() -> None:
