@@ -202,6 +202,22 @@ class InviteStoreContract:
         assert rows[0].asked_ms < rows[1].asked_ms
         assert await store.requests_of(OTHER, 2) == ([], 0)
 
+    async def test_who_waits_is_read_on_whoever_was_let_in_meanwhile(
+        self, store: InviteStore
+    ) -> None:
+        for user in (5, 9, 7, 6, 8):  # two each at a time, but for the last
+            await store.request(request(user, NOW + user // 2), NOW, 9)
+        first, total = await store.requests_of(DIALOG, 2)
+        assert ([row.user_number for row in first], total) == ([5, 6], 5)
+        for user in (5, 6):
+            await store.decide(DIALOG, user, approved=True)
+        last = first[-1]
+        after = last.asked_ms, last.user_id
+        rows, total = await store.requests_of(DIALOG, 9, after)
+        assert ([row.user_number for row in rows], total) == ([7, 8, 9], 3)
+        after = rows[-1].asked_ms, rows[-1].user_id
+        assert await store.requests_of(DIALOG, 9, after) == ([], 3)
+
     async def test_a_deleted_dialog_leaves_nothing_behind(
         self, store: InviteStore
     ) -> None:

@@ -119,9 +119,10 @@ class InviteStore(Protocol):
     ) -> JoinRequestRow | None: ...
 
     async def requests_of(
-        self, dialog_number: int, limit: int
+        self, dialog_number: int, limit: int, after: tuple[int, UUID] | None = None
     ) -> tuple[list[JoinRequestRow], int]:
-        """The oldest, and how many there are."""
+        """The oldest, and how many there are in all. after: asked_ms and user_id;
+        they are in this order."""
         ...
 
     async def decide(

@@ -7,6 +7,7 @@ is in, and whoever lists or decides it again finds that and does nothing more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -26,6 +27,7 @@ from tchatd.domains.messaging.events import MemberRemoved
 from tchatd.domains.messaging.identifiers import message_id, uuid_bytes
 from tchatd.domains.messaging.models import (
     MEMBERS_SHOWN_MAX,
+    Cursor,
     Dialog,
     Done,
     IdText,
@@ -46,10 +48,12 @@ from tchatd.domains.messaging.store import (
 )
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import Invalid, Unavailable
 from tchatd.kernel.routing import Caller, Context, Reply
 
 REQUESTS_PAGE_MAX: Final = 100
+_CURSOR: Final = re.compile(r"j1\.([0-9]{1,15})\.(.*)")
+"""When the last of a page asked, and their id."""
 
 
 class JoinAnswer(Struct, frozen=True, gc=False):
@@ -81,6 +85,7 @@ class JoinDecided(Struct, frozen=True, gc=False, tag_field="op", tag="join.decid
 class ListJoinRequests(Struct, frozen=True, kw_only=True):
     dialog_id: IdText
     limit: Annotated[int, Meta(ge=1, le=REQUESTS_PAGE_MAX)] = 50
+    cursor: Cursor | UnsetType = UNSET
 
 
 class JoinRequest(Struct, frozen=True, gc=False):
@@ -89,10 +94,13 @@ class JoinRequest(Struct, frozen=True, gc=False):
 
 
 class JoinRequestPage(Struct, frozen=True):
-    """The oldest first. total: of all who wait."""
+    """The oldest first. total: of all who wait. next_cursor: absent at the end; before
+    it a page may have fewer requests than were asked for."""
 
     requests: list[JoinRequest]
     total: int
+    has_more: bool
+    next_cursor: str | UnsetType = UNSET
 
 
 class DecideJoinRequest(Struct, frozen=True):
@@ -262,9 +270,13 @@ class Joining:
     async def list_requests(
         self, context: Context, command: ListJoinRequests
     ) -> JoinRequestPage:
-        user = context.user.user_number
+        """Raises DialogNotFound, NotAllowed, Invalid."""
+        user, limit = context.user.user_number, command.limit
+        after = None if command.cursor is UNSET else _place_in(command.cursor)
         number = (await self.allowed(user, command.dialog_id, ADD)).number
-        rows, total = await self._invites.requests_of(number, command.limit)
+        rows, total = await self._invites.requests_of(number, limit + 1, after)
+        has_more = len(rows) > limit
+        rows = rows[:limit]
         dialog = await self.open(number)
         members = BitMap() if dialog is None else dialog.members
         waiting = []
@@ -274,7 +286,8 @@ class Joining:
                 total -= 1
             else:
                 waiting.append(JoinRequest(str(row.user_id), rfc3339(row.asked_ms)))
-        return JoinRequestPage(waiting, total)
+        last = f"j1.{rows[-1].asked_ms}.{rows[-1].user_id}" if has_more else UNSET
+        return JoinRequestPage(waiting, total, has_more, last)
 
     async def decide(self, context: Context, command: DecideJoinRequest) -> Done:
         """Let somebody in, or not.
@@ -318,6 +331,14 @@ class Joining:
         for user in people.union(also):
             self._hub.deliver_user(user, event)
         self._hub.flush()
+
+
+def _place_in(cursor: str) -> tuple[int, UUID]:
+    found = _CURSOR.fullmatch(cursor)
+    id = None if found is None else uuid_bytes(found[2])
+    if found is None or id is None:
+        raise Invalid(fields={"cursor": "is not from here"})
+    return int(found[1]), UUID(bytes=id)
 
 
 def check_entry(dialog: DialogState, user: int) -> None:

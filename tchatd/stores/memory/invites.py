@@ -97,13 +97,16 @@ class MemoryInviteStore:
         return self._requests.get((dialog_number, user_number))
 
     async def requests_of(
-        self, dialog_number: int, limit: int
+        self, dialog_number: int, limit: int, after: tuple[int, UUID] | None = None
     ) -> tuple[list[JoinRequestRow], int]:
         rows = [
             row for row in self._requests.values() if row.dialog_number == dialog_number
         ]
-        rows.sort(key=lambda row: (row.asked_ms, row.user_number))
-        return rows[:limit], len(rows)
+        total = len(rows)
+        if after is not None:
+            rows = [row for row in rows if (row.asked_ms, row.user_id) > after]
+        rows.sort(key=lambda row: (row.asked_ms, row.user_id))
+        return rows[:limit], total
 
     async def decide(
         self, dialog_number: int, user_number: int, *, approved: bool

@@ -54,10 +54,12 @@ WHERE c.taken_ms < %s ORDER BY c.taken_ms LIMIT %s
 """
 _ASK = f"INSERT INTO join_requests ({_REQUEST}) VALUES (%s, %s, %s, %s, %s)"
 _REQUESTS = f"""
-SELECT {_REQUEST}, (SELECT count(*) FROM join_requests WHERE dialog_number = %s)
-FROM join_requests WHERE dialog_number = %s
-ORDER BY asked_ms, user_number LIMIT %s
+SELECT {_REQUEST} FROM join_requests
+WHERE dialog_number = %s AND (asked_ms, user_id) > (%s, %s)
+ORDER BY asked_ms, user_id LIMIT %s
 """
+_WAITING = "SELECT count(*) FROM join_requests WHERE dialog_number = %s"
+_BEFORE_ALL = -1, UUID(int=0)
 _PRUNE = """
 DELETE FROM invites WHERE code_hash IN (
     SELECT code_hash FROM invites WHERE expires_ms > 0 AND expires_ms < %s
@@ -143,10 +145,7 @@ class PostgresInviteStore:
             before = await _request(connection, row.dialog_number, row.user_number)
             if before is not None:
                 return False
-            counted = await connection.fetch_value(
-                "SELECT count(*) FROM join_requests WHERE dialog_number = %s",
-                (row.dialog_number,),
-            )
+            counted = await connection.fetch_value(_WAITING, (row.dialog_number,))
             if counted >= requests_max:
                 return None
             if row.code_hash is not None:
@@ -164,10 +163,13 @@ class PostgresInviteStore:
             return await _request(connection, dialog_number, user_number)
 
     async def requests_of(
-        self, dialog_number: int, limit: int
+        self, dialog_number: int, limit: int, after: tuple[int, UUID] | None = None
     ) -> tuple[list[JoinRequestRow], int]:
-        rows = await self._pool.fetch(_REQUESTS, (dialog_number, dialog_number, limit))
-        return [JoinRequestRow(*row[:-1]) for row in rows], rows[0][-1] if rows else 0
+        place = after or _BEFORE_ALL
+        async with self._pool.connection() as connection:
+            total = await connection.fetch_value(_WAITING, (dialog_number,))
+            rows = await connection.fetch(_REQUESTS, (dialog_number, *place, limit))
+        return [JoinRequestRow(*row) for row in rows], total
 
     async def decide(
         self, dialog_number: int, user_number: int, *, approved: bool

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from tchatd.domains.messaging import errors
 from tchatd.domains.messaging.dialog import DialogState
@@ -21,6 +22,7 @@ from tchatd.domains.messaging.records import RoleRecord
 from tchatd.domains.messaging.store import ADMIN, GUEST
 from tchatd.journal.errors import JournalFull
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Caller
 from tests.support.beside import Around, around
 from tests.support.messaging import user_id
@@ -59,6 +61,39 @@ async def waiting(site: Around, dialog: DialogState) -> tuple[list[str], int]:
     command = ListJoinRequests(dialog_id=dialog.id)
     page = await site.ask(1, site.joining.list_requests, command)
     return [request.user_id for request in page.requests], page.total
+
+
+async def test_all_who_wait_are_listed_a_page_at_a_time(site: Around) -> None:
+    dialog = found(site, (await site.group(1, 2)).id)
+    for user in range(10, 17):
+        site.core.clock.advance(user % 2)
+        await ask(site, user, dialog)
+    listed: list[str] = []
+    cursor: Any = UNSET
+    for _ in range(4):
+        command = ListJoinRequests(dialog_id=dialog.id, limit=3, cursor=cursor)
+        page = await site.ask(1, site.joining.list_requests, command)
+        listed += [request.user_id for request in page.requests]
+        cursor = page.next_cursor
+        assert page.has_more == (cursor is not UNSET)
+        if not page.has_more:
+            break
+        assert len(page.requests) == 3
+        await decide(site, dialog, 9 + len(listed), approve=True)
+    assert listed == [str(user_id(user)) for user in range(10, 17)]
+    assert page.total == 5
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["x", "j1.", "j1.5", "j1.5.x", "j1.-5.{id}", "j1.{late}.{id}", "m1.{id}"],
+)
+async def test_a_cursor_from_elsewhere_is_refused(site: Around, cursor: str) -> None:
+    dialog = found(site, (await site.group(1, 2)).id)
+    text = cursor.format(id=user_id(1), late=10**18)
+    command = ListJoinRequests(dialog_id=dialog.id, cursor=text)
+    with pytest.raises(Invalid):
+        await site.ask(1, site.joining.list_requests, command)
 
 
 async def decide(site: Around, dialog: DialogState, user: int, approve: bool) -> None:
