@@ -307,7 +307,8 @@ class Edge:
             metrics,
             _presence_settings(settings),
         )
-        core.people.presence = presence
+        core.people.presence = core.auth.presence = presence
+        presence.choice_of = core.auth.profiles.choice_of
         operations = [
             *core.operations,
             *presence.operations(),

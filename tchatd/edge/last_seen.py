@@ -131,6 +131,9 @@ class LastSeen:
         self._times.put(number, self._clock.now_ms() // 1000)
         self._times.unwritten.add(number)
 
+    def knows(self, number: int) -> bool:
+        return self._times.get(number) is not None
+
     def peek_ms(self, number: int) -> int | None:
         """None: never, or it was not loaded."""
         seconds = self._times.get(number)

@@ -15,7 +15,8 @@ Theory of operation
     Who comes is shown after `settle_s`, so that a client of somebody invisible can say
     so before anybody sees them; who leaves is shown until `grace_s` later, so that a
     reconnect makes no noise. Nothing of it outlives the process: after a restart
-    everybody is offline until they come.
+    everybody is offline until they come. What somebody chose in their profile does:
+    they come as that (`choice_of`).
 
     Watchers are connections. Whether one may see a user is decided when it begins to
     watch, and again when one of the two changes whom they show themselves to
@@ -26,10 +27,10 @@ Theory of operation
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import msgspec
@@ -60,6 +61,9 @@ from tchatd.kernel.errors import Invalid, Unavailable
 from tchatd.kernel.routing import Caller, Context, Operation
 from tchatd.observe.metrics import Metrics
 
+if TYPE_CHECKING:
+    from tchatd.edge.session import Session
+
 _LOADED_AT_ONCE: Final = 1_000
 
 
@@ -81,7 +85,8 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence:
-    """now: monotonic seconds. Told by `Sessions` who comes and who goes."""
+    """now: monotonic seconds. Told by `Sessions` who comes and who goes. choice_of: as
+    what a user comes; may be set after building."""
 
     def __init__(
         self,
@@ -116,6 +121,7 @@ class Presence:
                 dialogs_max=settings.dialogs_max,
             )
         )
+        self.choice_of: Callable[[int], Status] = lambda number: "online"
         last_seen.online = self._visible
         metrics.gauge(
             "presence_watches",
@@ -175,17 +181,18 @@ class Presence:
     def arrived(self, caller: Caller, connection: int) -> None:
         """A connection of a user, which is in the hub already."""
         number = caller.user_number
-        if len(self._hub.sessions_of(number)) > 1:
-            with_choice = self._chosen(number)
-            if with_choice is not None:
-                event = PresenceUpdate(str(caller.user_id), with_choice)
-                self._hub.deliver_connections((connection,), event)
-            self._weigh(number, caller.user_id)
-        elif self._leaving.pop(number, None) is None:
+        choice = self.choice_of(number)
+        self._hub.sessions[connection].is_away = choice == "away"
+        is_first = len(self._hub.sessions_of(number)) == 1
+        if is_first and self._leaving.pop(number, None) is None:
             until = self._now() + self._settings.settle_s
             self._coming[number] = (until, caller.user_id)
-        else:
-            self._weigh(number, caller.user_id)
+            self._mark(number, choice)
+        self._weigh(number, caller.user_id)
+        with_choice = self._chosen(number)
+        if with_choice is not None:
+            event = PresenceUpdate(str(caller.user_id), with_choice)
+            self._hub.deliver_connections((connection,), event)
 
     def left(self, caller: Caller, connection: int) -> None:
         """A connection of a user is gone, also from the hub, and what it watched."""
@@ -193,7 +200,9 @@ class Presence:
         number = caller.user_number
         if number in self._hub.online:
             self._weigh(number, caller.user_id)
-        elif self._coming.pop(number, None) is None:
+        elif self._coming.pop(number, None) is not None:
+            self._forget(number)
+        else:
             until = self._now() + self._settings.grace_s
             self._leaving[number] = (until, caller.user_id)
 
@@ -223,14 +232,38 @@ class Presence:
         """As others see it who may."""
         if number in self._coming or number in self._invisible:
             return "offline"
-        if number not in self._hub.online and number not in self._leaving:
+        if not self._is_here(number):
             return "offline"
         if number in self._busy:
             return "busy"
         return "away" if number in self._away else "online"
 
+    def own(self, number: int) -> tuple[Status | None, str | None] | None:
+        """How a user who is here is seen; else when they were, if they ever were.
+
+        None: it is not in memory, see `load_own`.
+        """
+        if self._is_here(number):
+            is_away = number in self._away
+            return self._chosen(number) or ("away" if is_away else "online"), None
+        if not self._last_seen.knows(number):
+            return None
+        seen_ms = self._last_seen.peek_ms(number)
+        return None, None if seen_ms is None else rfc3339(seen_ms)
+
+    async def load_own(self, number: int) -> None:
+        """Raises: Unavailable."""
+        await self._last_seen.load((number,))
+
+    def choose(self, number: int, user_id: UUID, status: Status) -> None:
+        """The person says it in their profile, for all of their devices."""
+        if self._is_here(number):
+            sessions = self._hub.sessions_of(number)
+            self._change(number, user_id, status, sessions, is_choice=True)
+
     def online_count(self, members: BitMap) -> int:
-        """How many of them are seen as here. Says nothing about one of them."""
+        """How many of them are seen as here, of so many that it says nothing about one
+        of them."""
         hidden = self._invisible.intersection_cardinality(members)
         return self._hub.online.intersection_cardinality(members) - hidden
 
@@ -267,25 +300,42 @@ class Presence:
 
     def _set(self, context: Context, command: SetPresence) -> PresenceSet:
         caller, status = context.user, command.status
-        number = caller.user_number
-        chosen = self._chosen(number)
-        before = self.status_of(number)
-        self._coming.pop(number, None)
-        session = self._hub.sessions.get(context.connection or 0)
+        number, connection = caller.user_number, context.connection
+        session = self._hub.sessions.get(connection or 0)
         was_away = session is not None and session.is_away
-        if session is not None:
-            session.is_away = status == "away"
-        if status != "away" and not (was_away and status == "online"):
-            _mark(self._busy, number, status == "busy")
-            _mark(self._invisible, number, status == "offline")
-        self._weigh_away(number)
-        self._tell_change(number, caller.user_id, before)
-        if self._chosen(number) != chosen:
-            event = PresenceUpdate(
-                str(caller.user_id), self._chosen(number) or self.status_of(number)
-            )
-            self._hub.deliver_user(number, event, except_connection=context.connection)
+        self._change(
+            number,
+            caller.user_id,
+            status,
+            () if session is None else (session,),
+            is_choice=status != "away" and not (was_away and status == "online"),
+            except_connection=connection,
+        )
         return PresenceSet(self.status_of(number))
+
+    def _change(
+        self,
+        number: int,
+        user_id: UUID,
+        status: Status,
+        sessions: Iterable[Session],
+        *,
+        is_choice: bool,
+        except_connection: int | None = None,
+    ) -> None:
+        """sessions: the connections for which it is said."""
+        chosen, before = self._chosen(number), self.status_of(number)
+        self._coming.pop(number, None)
+        for session in sessions:
+            session.is_away = status == "away"
+        if is_choice:
+            self._mark(number, status)
+        self._weigh_away(number)
+        self._tell_change(number, user_id, before)
+        if self._chosen(number) != chosen:
+            told = self._chosen(number) or self.status_of(number)
+            event = PresenceUpdate(str(user_id), told)
+            self._hub.deliver_user(number, event, except_connection=except_connection)
 
     async def _list(self, context: Context, command: ListPresence) -> PresenceList:
         numbers = await self._directory.numbers_of(command.user_ids)
@@ -306,8 +356,9 @@ class Presence:
             raise Invalid("Give user_ids or dialog_id.")
         if not isinstance(command.dialog_id, UnsetType):
             members = await self._members.members_of(viewer, str(command.dialog_id))
-            count = self.online_count(members)
-            if len(members) <= self._settings.dialog_members_max:
+            if len(members) > self._settings.dialog_members_max:
+                count = self.online_count(members)
+            else:
                 others = [number for number in members if number != viewer]
                 by_number = await self._directory.ids_of(others)
                 opened = {id: number for number, id in by_number.items()}
@@ -322,6 +373,14 @@ class Presence:
                 dialog = str(command.dialog_id)
                 self._watches.add(connection, dialog, opened.values(), sees)
         listed = self._listed(viewer, [*ids, *opened], together)
+        if isinstance(count, UnsetType) and not isinstance(
+            command.dialog_id, UnsetType
+        ):
+            # Of few members a plain count would tell of each what they hide.
+            count = sum(
+                self._seen(viewer, number).status != "offline"
+                for number in (viewer, *opened.values())
+            )
         return PresenceList(listed, count)
 
     async def _unwatch(self, context: Context, command: UnwatchPresence) -> Unwatched:
@@ -410,6 +469,13 @@ class Presence:
 
     # What changes.
 
+    def _is_here(self, number: int) -> bool:
+        return number in self._hub.online or number in self._leaving
+
+    def _mark(self, number: int, choice: Status) -> None:
+        _mark(self._busy, number, choice == "busy")
+        _mark(self._invisible, number, choice == "offline")
+
     def _visible(self) -> BitMap:
         """Who is connected and not invisible."""
         return self._hub.online - self._invisible
@@ -437,10 +503,13 @@ class Presence:
                 self._last_seen.left(number)
             self._announce(number, user_id)
 
-    def _let_go(self, number: int, user_id: UUID) -> None:
-        was_visible = number not in self._invisible
+    def _forget(self, number: int) -> None:
         for marks in (self._busy, self._away, self._invisible):
             marks.discard(number)
+
+    def _let_go(self, number: int, user_id: UUID) -> None:
+        was_visible = number not in self._invisible
+        self._forget(number)
         if was_visible:
             self._last_seen.left(number)
             self._announce(number, user_id)

@@ -94,6 +94,32 @@ async def test_a_watcher_is_told_every_change(people: People, protocol: str) -> 
         assert update["last_seen"].endswith("Z")
 
 
+async def test_the_status_of_ones_profile_is_how_one_comes_and_is_seen(
+    people: People, protocol: str
+) -> None:
+    a, b = await people(), await people()
+    async with a.socket(protocol) as watcher:
+        await watcher.command("presence.watch", user_ids=[b.id])
+        await b.ok("PUT", "/users/profile", {"status": "busy"})
+        async with b.socket(protocol) as other:
+            assert status(await other.event("presence.update")) == (b.id, "busy")
+            assert status(await watcher.event("presence.update")) == (b.id, "busy")
+            await b.ok("PUT", "/users/profile", {"status": "away"})
+            assert status(await watcher.event("presence.update")) == (b.id, "away")
+            await other.command("presence.set", status="offline")
+            update = await watcher.event("presence.update")
+            assert status(update) == (b.id, "offline")
+            own = await b.ok("GET", "/users/profile")
+            assert own["status"] == "offline"
+            assert "last_seen" not in own
+            await other.command("presence.set", status="online")
+            assert status(await watcher.event("presence.update")) == (b.id, "online")
+        await watcher.event("presence.update")
+        own = await b.ok("GET", "/users/profile")
+        assert own["status"] == "away"  # as what they come
+        assert own["last_seen"].endswith("Z")
+
+
 async def test_who_is_invisible_looks_offline_and_gets_everything(
     people: People, protocol: str
 ) -> None:

@@ -157,6 +157,8 @@ class AuthStoreContract:
         nothing = await store.change_user(user.number, ProfileChange(), NOW + 9)
         assert nothing == msgspec.structs.replace(again, updated_ms=NOW + 9)
         assert await store.users_by_number([user.number]) == [nothing]
+        await store.create_user(new_user("other"))
+        assert await store.choices() == [(user.number, "busy")]
         assert ProfileChange().avatar is UNSET
 
     async def test_nobody_is_changed_by_an_unknown_number(

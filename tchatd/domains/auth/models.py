@@ -55,9 +55,9 @@ class VerifyCode(Struct, frozen=True, kw_only=True):
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """Phone or email is set. last_seen: absent until presence knows it.
+    """Phone or email is set. last_seen: of who is not connected, if they ever were.
 
-    status: what the user chose; whether they are connected is told by GET /presence.
+    status: while the user is connected, how they are seen; else how they will be.
     is_bot: there, and true, of a bot; it has neither phone nor email.
     """
 

@@ -1,4 +1,8 @@
-"""Owns what a user shows of themselves, and the cache that the hot read is from."""
+"""Owns what a user shows of themselves, and the cache that the hot read is from.
+
+How one wants to be seen is in memory of all users, so that nobody asks the store when
+they come: three bitmaps of those who want it otherwise than online.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,15 @@ from msgspec import UNSET
 
 from tchatd.domains.auth import rules
 from tchatd.domains.auth.errors import TokenRefused
-from tchatd.domains.auth.models import ChangeProfile, IdentifierKind, User, UserRecord
+from tchatd.domains.auth.models import (
+    ChangeProfile,
+    IdentifierKind,
+    Status,
+    User,
+    UserRecord,
+)
 from tchatd.domains.auth.store import UserLoader, UserStore
+from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.crypto import DataKey, Unreadable, Vault
 from tchatd.kernel.lru import Lru
@@ -29,6 +40,22 @@ class Profiles:
         self._store, self._loader = store, loader
         self._vault, self._clock = vault, clock
         self._users: Lru[int, User] = Lru(profiles_max)
+        self._choices: dict[Status, BitMap] = {
+            "offline": BitMap(),
+            "busy": BitMap(),
+            "away": BitMap(),
+        }
+
+    async def start(self) -> None:
+        for number, status in await self._store.choices():
+            self._choices[status].add(number)
+
+    def choice_of(self, number: int) -> Status:
+        """How they want to be seen whenever they come."""
+        for status, numbers in self._choices.items():
+            if number in numbers:
+                return status
+        return "online"
 
     def get(self, number: int) -> User | Awaitable[User]:
         """At once if it is here, which it is for whoever was seen lately."""
@@ -52,7 +79,13 @@ class Profiles:
         if record is None:
             self.forget(number)
             raise TokenRefused
-        return self.see(record)
+        user = self.see(record)
+        for status, numbers in self._choices.items():
+            if status == user.status:
+                numbers.add(number)
+            else:
+                numbers.discard(number)
+        return user
 
     def see(self, record: UserRecord) -> User:
         """Keep what was just read from the store, unless a newer one is here.

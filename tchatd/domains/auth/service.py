@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from tchatd.domains.auth import rules
 from tchatd.domains.auth.codes import OneTimeCodes
@@ -39,6 +40,7 @@ from tchatd.domains.auth.models import (
     SessionRecord,
     SessionView,
     SignedIn,
+    Status,
     User,
     UserRecord,
     VerifyCode,
@@ -52,9 +54,11 @@ from tchatd.domains.auth.store import (
     AuthStore,
     CodeSender,
     NoOtherTokens,
+    NoPresence,
     NoSanctions,
     NoSessionEnd,
     OtherTokens,
+    Presence,
     Sanctions,
     SessionEnd,
     UserLoader,
@@ -62,7 +66,7 @@ from tchatd.domains.auth.store import (
 from tchatd.domains.auth.tokens import AccessTokens, Claims, RefreshTokens
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.crypto import DataKey, Keys, Unreadable
-from tchatd.kernel.errors import DomainError
+from tchatd.kernel.errors import DomainError, Unavailable
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.lru import Lru
 from tchatd.kernel.routing import Caller
@@ -73,8 +77,8 @@ OTHER_TOKEN_MS = 10 * 366 * 86_400_000
 
 
 class AuthService:
-    """Call `start` before the first token. session_end, other_tokens and sanctions may
-    be set after building."""
+    """Call `start` before the first token. session_end, other_tokens, sanctions
+    and presence may be set after building."""
 
     def __init__(
         self,
@@ -93,6 +97,7 @@ class AuthService:
         self.session_end: SessionEnd = session_end or NoSessionEnd()
         self.other_tokens: OtherTokens = NoOtherTokens()
         self.sanctions: Sanctions = NoSanctions()
+        self.presence: Presence = NoPresence()
         self.directory = Directory(loader, settings.users_known_max)
         self.profiles = Profiles(
             store, loader, keys.vault, clock, settings.profiles_known_max
@@ -116,7 +121,9 @@ class AuthService:
         self._clock, self._ids, self._random = clock, ids, random
 
     async def start(self) -> None:
-        """Learn which sessions ended while a token may still name them."""
+        """Learn how users want to be seen, and which sessions ended while a token may
+        still name them."""
+        await self.profiles.start()
         since_ms = self._clock.now_ms() - self._token_ms
         for ended in await self._store.sessions_ended_since(since_ms):
             self._revocations.add(ended.id, ended.revoked_ms)
@@ -370,13 +377,29 @@ class AuthService:
     # Profiles.
 
     def profile(self, caller: Caller) -> User | Awaitable[User]:
-        return self.profiles.get(caller.user_number)
+        """At once if all of it is in memory."""
+        user = self.profiles.get(caller.user_number)
+        own = self.presence.own(caller.user_number)
+        if isinstance(user, User) and own is not None:
+            return _as_seen(user, own)
+        return self._profile_later(caller.user_number, user)
+
+    async def _profile_later(self, number: int, user: User | Awaitable[User]) -> User:
+        if not isinstance(user, User):
+            user = await user
+        with suppress(Unavailable):  # the time is left out while the store is away
+            await self.presence.load_own(number)
+        return _as_seen(user, self.presence.own(number) or (None, None))
 
     async def change_profile(self, caller: Caller, command: ChangeProfile) -> User:
         """Raises: ProfileRefused, and what `sanctions` says of the name."""
         if command.name is not UNSET:
             self.sanctions.check_name(command.name)
-        return await self.profiles.change(caller.user_number, command)
+        number = caller.user_number
+        user = await self.profiles.change(number, command)
+        if not isinstance(command.status, UnsetType):
+            self.presence.choose(number, caller.user_id, command.status)
+        return await self._profile_later(number, user)
 
     # For the console and the daemon's jobs.
 
@@ -471,4 +494,13 @@ def _view(
         is_current=session.id == current,
         device=UNSET if origin.device is None else origin.device,
         address=origin.address or UNSET,
+    )
+
+
+def _as_seen(user: User, own: tuple[Status | None, str | None]) -> User:
+    status, last_seen = own
+    if last_seen is None and status in (None, user.status):
+        return user
+    return msgspec.structs.replace(
+        user, status=status or user.status, last_seen=last_seen or UNSET
     )

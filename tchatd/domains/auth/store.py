@@ -17,6 +17,7 @@ from tchatd.domains.auth.models import (
     Rotation,
     Scope,
     SessionRecord,
+    Status,
     UserRecord,
     Wrapped,
 )
@@ -48,6 +49,10 @@ class UserStore(Protocol):
         self, number: int, change: ProfileChange, now_ms: int
     ) -> UserRecord | None:
         """As it is after the change, with an `updated_ms` above the one before."""
+        ...
+
+    async def choices(self) -> list[tuple[int, Status]]:
+        """The numbers of all who chose to be seen as something else than online."""
         ...
 
     async def data_keys_not_under(self, key_id: str, count: int) -> list[Wrapped]:
@@ -189,6 +194,36 @@ class NoSanctions:
         return
 
     def check_name(self, name: str) -> None:
+        return
+
+
+class Presence(Protocol):
+    """How users are seen while they are here."""
+
+    def own(self, number: int) -> tuple[Status | None, str | None] | None:
+        """How one is seen, while connected, and else when one was last here, if ever.
+
+        None: ask again after `load_own`.
+        """
+        ...
+
+    async def load_own(self, number: int) -> None: ...
+
+    def choose(self, number: int, user_id: UUID, status: Status) -> None:
+        """The person has chosen it: show them so, if they are here."""
+        ...
+
+
+class NoPresence:
+    """Where there are no sockets: a command line, a test."""
+
+    def own(self, number: int) -> tuple[None, None]:
+        return None, None
+
+    async def load_own(self, number: int) -> None:
+        return
+
+    def choose(self, number: int, user_id: UUID, status: Status) -> None:
         return
 
 

@@ -26,6 +26,7 @@ from tchatd.domains.auth.models import (
     RotationOutcome,
     Scope,
     SessionRecord,
+    Status,
     UserRecord,
     Wrapped,
 )
@@ -128,6 +129,11 @@ class MemoryAuthStore:
         record = msgspec.structs.replace(record, **fields, updated_ms=updated_ms)
         self._users[number] = record
         return record
+
+    async def choices(self) -> list[tuple[int, Status]]:
+        await self._query()
+        users = self._users.values()
+        return [(u.number, u.status) for u in users if u.status != "online"]
 
     async def data_keys_not_under(self, key_id: str, count: int) -> list[Wrapped]:
         await self._query()

@@ -26,6 +26,7 @@ from tchatd.domains.auth.models import (
     RotationOutcome,
     Scope,
     SessionRecord,
+    Status,
     UserRecord,
     Wrapped,
 )
@@ -145,6 +146,13 @@ class PostgresAuthStore:
             (*fields.values(), now_ms, number),
         )
         return None if row is None else _user(row)
+
+    async def choices(self) -> list[tuple[int, Status]]:
+        rows = await self._pool.fetch(
+            "SELECT number, status FROM users"
+            " WHERE status <> 'online' AND deleted_ms IS NULL"
+        )
+        return [(number, status) for number, status in rows]
 
     async def data_keys_not_under(self, key_id: str, count: int) -> list[Wrapped]:
         # Two ranges of the index instead of `<>`, which would read all of it.

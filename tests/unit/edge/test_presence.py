@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tchatd.edge import presence
 from tchatd.edge.presence import PresenceSettings
+from tchatd.edge.presence_models import Status
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.errors import Unavailable
 from tests.support.edge_fakes import Edge, Json, user_id
@@ -201,6 +202,61 @@ async def test_a_choice_ends_with_the_last_connection() -> None:
         assert edge.presence.status_of(2) == "online"
 
 
+@pytest.mark.parametrize("choice", ["offline", "busy", "away"])
+async def test_who_chose_it_in_their_profile_comes_as_that(choice: Status) -> None:
+    async with running(grace_s=1) as edge:
+        edge.presence.choice_of = lambda number: choice if number == 2 else "online"
+        come(edge, 1, "u1")
+        await ask(edge, 1, "presence.watch", user_ids=ids(2))
+        edge.connect(2, "u2")
+        updates(edge, 2)
+        edge.sessions.closed(2)  # before anybody saw them
+        assert edge.presence.online_count(BitMap((1, 2))) == 1
+        for _ in range(2):
+            come(edge, 2, "u2")
+            assert edge.presence.status_of(2) == choice
+            assert edge.presence.own(2) == (choice, None)
+            seen = {event[1] for event in updates(edge, 1)}
+            assert seen == ({choice} - {"offline"})
+            told = [] if choice == "away" else [(*ids(2), choice)]
+            assert updates(edge, 2) == told
+
+            await ask(edge, 2, "presence.set", status="online")
+            assert edge.presence.own(2) == ("online", None)
+            edge.sessions.closed(2)
+            edge.advance(5)
+            assert [status for _, status in updates(edge, 1)] == ["online", "offline"]
+
+
+async def test_a_choice_over_http_is_told_to_watchers_and_own_devices() -> None:
+    async with running() as edge:
+        come(edge, 1, "u1")
+        come(edge, 2, "u2")
+        come(edge, 3, "u2")
+        await ask(edge, 1, "presence.watch", user_ids=ids(2, 4))
+        for choice in ("busy", "away", "offline", "online"):
+            edge.presence.choose(2, user_id(2), choice)
+            assert updates(edge, 1) == [(*ids(2), choice)]
+            assert edge.presence.own(2) == (choice, None)
+        assert [s for _, s in updates(edge, 3)][-2:] == ["offline", "online"]
+
+        edge.presence.choose(4, user_id(4), "busy")  # who is not here is not seen
+        assert updates(edge, 1) == []
+
+
+async def test_who_is_not_here_is_told_when_they_were() -> None:
+    async with running(grace_s=1) as edge:
+        assert edge.presence.own(2) is None
+        await edge.presence.load_own(2)
+        assert edge.presence.own(2) == (None, None)
+        come(edge, 2, "u2")
+        edge.sessions.closed(2)
+        edge.advance(5)
+        status, last_seen = edge.presence.own(2) or ("", "")
+        assert status is None
+        assert str(last_seen).endswith("Z")
+
+
 async def test_who_is_invisible_looks_offline_and_leaves_without_a_word() -> None:
     async with running(grace_s=1) as edge:
         come(edge, 1, "u1")
@@ -320,6 +376,22 @@ async def test_an_open_dialog_watches_its_other_members() -> None:
         assert closed == {"watched": 0}
         await ask(edge, 3, "presence.set", status="busy")
         assert updates(edge, 1) == []
+
+
+async def test_who_hides_or_blocks_is_not_counted_in_a_small_dialog() -> None:
+    async with running() as edge:
+        edge.members.of[DIALOG] = BitMap([1, 2, 3, 4, 5])
+        for number in (1, 2, 3, 4, 5):
+            come(edge, number, f"u{number}")
+        edge.visibility.sights = {(1, 2): "coarse", (1, 3): "nothing"}
+        await ask(edge, 4, "presence.set", status="offline")
+        answer = await ask(edge, 1, "presence.watch", dialog_id=DIALOG)
+        assert answer["online_count"] == 2  # the caller, and 5
+        edge.members.of[DIALOG] = BitMap([1, 2])
+        answer = await ask(edge, 1, "presence.watch", dialog_id=DIALOG)
+        assert answer["online_count"] == 1
+        answer = await ask(edge, 2, "presence.watch", dialog_id=DIALOG)
+        assert answer["online_count"] == 2
 
 
 async def test_who_is_watched_by_name_stays_when_the_dialog_closes() -> None:

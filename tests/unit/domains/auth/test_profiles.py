@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from msgspec import UNSET
 
 from tchatd.domains.auth.errors import ProfileRefused, TokenRefused
-from tchatd.domains.auth.models import ChangeProfile, User
+from tchatd.domains.auth.models import ChangeProfile, Status, User
 from tchatd.kernel.crypto import Unreadable
 from tchatd.kernel.routing import Caller
 from tests.support.auth import PHONE, World, settings_with
+
+CHOICES: tuple[Status, ...] = ("busy", "away", "offline", "online")
+
+
+class OwnPresence:
+    """A `Presence` that says what it is told to. told: what it was told of choices."""
+
+    def __init__(self) -> None:
+        self.seen: tuple[Status | None, str | None] = (None, None)
+        self.is_loaded = True
+        self.told: list[tuple[int, UUID, Status]] = []
+
+    def own(self, number: int) -> tuple[Status | None, str | None] | None:
+        return self.seen if self.is_loaded else None
+
+    async def load_own(self, number: int) -> None:
+        self.is_loaded = True
+
+    def choose(self, number: int, user_id: UUID, status: Status) -> None:
+        self.told.append((number, user_id, status))
 
 
 async def test_a_read_that_was_overtaken_by_a_change_does_not_undo_it() -> None:
@@ -80,6 +100,43 @@ async def test_a_refused_change_changes_nothing() -> None:
             caller, ChangeProfile(name="x", status="busy")
         )
     assert world.service.profile(caller) is signed.user
+
+
+async def test_a_choice_is_known_after_a_restart_and_told_to_presence() -> None:
+    world = World()
+    presence = world.service.presence = OwnPresence()
+    caller = world.caller((await world.sign_in()).access_token)
+    change, number = world.service.change_profile, caller.user_number
+    assert world.service.profiles.choice_of(number) == "online"
+    for choice in CHOICES:
+        user = await change(caller, ChangeProfile(status=choice))
+        assert (user.status, user.last_seen) == (choice, UNSET)
+        assert presence.told.pop() == (number, caller.user_id, choice)
+        again = world.another()
+        await again.service.start()
+        for one in (world, again):
+            assert one.service.profiles.choice_of(number) == choice
+    await change(caller, ChangeProfile(name="Ánh"))
+    assert presence.told == []
+
+
+async def test_ones_own_profile_shows_how_one_is_seen_and_when_one_was_here() -> None:
+    world = World()
+    presence = world.service.presence = OwnPresence()
+    caller = world.caller((await world.sign_in()).access_token)
+    seen = world.service.profile(caller)
+    assert isinstance(seen, User)
+    assert (seen.status, seen.last_seen) == ("online", UNSET)
+    presence.seen = ("offline", None)  # invisible
+    seen = world.service.profile(caller)
+    assert isinstance(seen, User)
+    assert (seen.status, seen.last_seen) == ("offline", UNSET)
+    presence.seen, presence.is_loaded = (None, "2026-01-02T03:04:05Z"), False
+    loading = world.service.profile(caller)
+    assert not isinstance(loading, User)
+    seen = await loading
+    assert (seen.status, seen.last_seen) == ("online", "2026-01-02T03:04:05Z")
+    assert isinstance(world.service.profile(caller), User)
 
 
 async def test_an_avatar_is_set_and_taken_away() -> None:
