@@ -10,7 +10,7 @@ from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
 from tchatd.domains.messaging.identifiers import message_address
-from tchatd.domains.messaging.message_state import MessageState
+from tchatd.domains.messaging.message_state import MessageState, as_of
 from tchatd.domains.messaging.models import Message
 from tchatd.domains.messaging.records import DeleteRecord
 from tchatd.domains.messaging.rules import check_room
@@ -33,7 +33,8 @@ class Conversations:
         self._access = DialogAccess(state, log)
 
     async def message(self, user_number: int, id: UUID) -> SeenMessage:
-        """Raises: MessageNotFound, also of one that is deleted; Unavailable."""
+        """Raises: MessageNotFound, also of one that is deleted, for everyone or for the
+        user, or whose time is over; Unavailable."""
         dialog, state = await self._find(user_number, id)
         return SeenMessage(
             id=state.id,
@@ -133,7 +134,9 @@ class Conversations:
                 raise MessageNotFound
             state = dialog.message_state(seq)
             if state is not None:
-                if state.id != str(id) or state.is_deleted:
+                is_gone = as_of(state, dialog.now_ms()).is_deleted
+                hides = dialog.by_number[user].extra.hides
+                if state.id != str(id) or is_gone or hides(seq):
                     raise MessageNotFound
                 await self._log.durable(state.position)
                 return dialog, state

@@ -68,6 +68,28 @@ async def test_what_is_not_theirs_or_no_message_is_not_there() -> None:
                 await conversations.message(user, id)
 
 
+async def test_what_has_vanished_or_is_hidden_from_them_is_not_there() -> None:
+    core = Core()
+    conversations = Conversations(core.state, core.applier, core.clock)
+    vanishing = SettingsChange(vanish_after_s=3_600)
+    async with loading(core):
+        dialog = await core.do(1, group_of([2]))
+        hidden = UUID((await core.do(1, text(dialog.id, "hidden"))).id)
+        await core.do(2, DeleteMessage(message_id=hidden, for_="me"))
+        change = ChangeDialog(dialog_id=dialog.id, settings=vanishing)
+        await core.do(1, change)
+        vanished = UUID((await core.do(1, text(dialog.id, "vanishing"))).id)
+        for look in (conversations.message, conversations.seen_message):
+            assert (await look(1, hidden)).message.content.text == "hidden"
+            assert (await look(2, vanished)).message.content.text == "vanishing"
+            with pytest.raises(MessageNotFound):
+                await look(2, hidden)
+        core.clock.advance(3_600_000)
+        for look in (conversations.message, conversations.seen_message):
+            with pytest.raises(MessageNotFound):
+                await look(2, vanished)
+
+
 async def test_a_member_sees_the_dialog_and_who_made_it() -> None:
     core = Core()
     conversations = Conversations(core.state, core.applier, core.clock)
