@@ -73,6 +73,10 @@ class BotService:
         """None of who is no bot."""
         return self._owners.get(user_number)
 
+    def is_shut_out(self, bot: int) -> bool:
+        """Whether it is banned, or its owner is."""
+        return self.is_barred(bot) or self.is_barred(self._owners.get(bot, bot))
+
     def check_opener(self, user_number: int) -> None:
         """Raises BotsDoNotStart."""
         if user_number in self._owners:
@@ -97,7 +101,7 @@ class BotService:
 
     def _caller(self, bot: BotRecord, hash: bytes) -> Caller | None:
         is_right = self._tokens.are_equal(bot.token_hash, hash)
-        if not is_right or self.is_barred(bot.number) or self.is_barred(bot.owner):
+        if not is_right or self.is_shut_out(bot.number):
             return None
         return Caller(bot.id, bot.number, bot.session_id)
 

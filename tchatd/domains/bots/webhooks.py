@@ -9,6 +9,9 @@ Theory of operation
 
     What a message says is not in the outbox but put in when it is sent (`shown`).
 
+    A bot that is shut out is told nothing of what happens meanwhile: nothing is kept
+    for it. What waits goes on waiting until the first event after it.
+
     An event's id follows from position and bot: whoever gets it twice can tell.
 """
 
@@ -110,8 +113,8 @@ class Webhooks:
         return hook
 
     def is_hooked(self, bot: int) -> bool:
-        """Whether it has a webhook that is enabled."""
-        return bot in self._hooks
+        """Whether it has a webhook that is enabled, and is not shut out."""
+        return bot in self._hooks and not self._bots.is_shut_out(bot)
 
     def forget(self, bot: int) -> None:
         """It has no webhook any more, or none that is enabled."""
@@ -198,8 +201,10 @@ class Webhooks:
         data: msgspec.Raw | None = None
         for number in bots:
             hook = self._hooks[number]
-            if number == entry.actor or not rules.is_wanted(
-                hook.events, kind, event, hook.bot_id, size
+            if (
+                number == entry.actor
+                or self._bots.is_shut_out(number)
+                or not rules.is_wanted(hook.events, kind, event, hook.bot_id, size)
             ):
                 continue
             data = data or bodies.waiting(event)
@@ -217,7 +222,7 @@ class Webhooks:
         """Keep an event that is in no log for the bot's webhook; False if it has none
         that wants it. Raises: Unavailable."""
         hook = self._hooks.get(bot)
-        if hook is None or kind not in hook.events:
+        if hook is None or kind not in hook.events or not self.is_hooked(bot):
             return False
         at_ms = self._clock.now_ms()
         await self._append(
@@ -276,10 +281,12 @@ class Webhooks:
             self._hub.flush()
 
     async def target(self, bot: int) -> tuple[str, str] | None:
-        """Where to deliver, and the secret to sign with; None if nowhere.
+        """Where to deliver, and the secret to sign with; None if nowhere, or not now.
 
         Raises: Unavailable; Unreadable, if the secret's master key is not here.
         """
+        if not self.is_hooked(bot):
+            return None
         webhook = await self._store.webhook(bot)
         record = await self._bots.numbered(bot)
         if webhook is None or record is None or webhook.disabled_ms is not None:

@@ -379,3 +379,27 @@ async def test_nothing_more_goes_to_who_is_gone(
         await post.say(await world.number_of(bot), "a", "b", "c")
         await trio.sleep(60)
     assert post.bodies == ["a"]
+
+
+async def test_a_bot_that_is_shut_out_is_delivered_nothing_until_it_is_let_in(
+    autojump_clock: object,
+) -> None:
+    post = Post(BotWorld())
+    bot = await post.world.hooked()
+    banned: set[int] = set()
+    post.world.service.is_barred = lambda user: user in banned
+
+    async def ban() -> None:
+        banned.add(1)
+
+    post.courier.on_delivering = ban
+    async with post.running():
+        await post.say(bot, "a", "b")
+        await trio.sleep(1)
+        assert post.bodies == ["a"]
+        await trio.sleep(3_600)
+        assert post.bodies == ["a"]
+        banned.clear()
+        await post.say(bot, "c")
+        await trio.sleep(1)
+    assert post.bodies == ["a", "b", "c"]

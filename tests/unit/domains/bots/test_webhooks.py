@@ -128,6 +128,32 @@ async def test_a_bot_is_not_told_of_what_it_does() -> None:
     assert await bodies(world, bot) == []
 
 
+@pytest.mark.parametrize("barred", ["bot", "owner"])
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_nothing_is_kept_for_a_bot_that_is_shut_out(
+    barred: str, restarted: bool
+) -> None:
+    world = BotWorld()
+    bot = await world.hooked(events=("member.removed", "button.pressed"))
+    if restarted:
+        world = await world.another()
+    banned: set[int] = set()
+    world.service.is_barred = lambda user: user in banned
+    await world.webhooks.take(changes([2, bot], 1))
+    banned.add(bot if barred == "bot" else 1)
+    await world.webhooks.take(changes([2, bot], 2))
+    assert not await world.webhooks.tell(bot, "button.pressed", Told("d"))
+    assert await world.webhooks.target(bot) is None
+    assert not world.webhooks.is_hooked(bot)
+    banned.clear()
+    await world.webhooks.take(changes([2, bot], 3))
+    assert await world.webhooks.tell(bot, "button.pressed", Told("d"))
+    assert await world.webhooks.target(bot) is not None
+    waiting = await world.store.pending(bot, 10)
+    kinds = ["member.removed", "member.removed", "button.pressed"]
+    assert [event.type for event in waiting] == kinds
+
+
 async def test_each_bot_of_a_dialog_is_told_once_and_others_are_not() -> None:
     world = BotWorld()
     one = await world.hooked("one_bot", events=("member.removed",))
