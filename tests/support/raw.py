@@ -26,12 +26,18 @@ class RawSocket:
         self.closed = False
 
     def upgrade(self, token: str) -> RawSocket:
+        self.ask_upgrade(token)
+        return self.await_upgrade()
+
+    def ask_upgrade(self, token: str) -> None:
         self.socket.sendall(
             b"GET /websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             b"Authorization: Bearer " + token.encode() + b"\r\n\r\n"
         )
+
+    def await_upgrade(self) -> RawSocket:
         while b"\r\n\r\n" not in self.data:
             read = self.socket.recv(4096)
             assert read, f"closed in the handshake: {self.data!r}"
