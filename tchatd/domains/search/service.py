@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -55,10 +55,14 @@ TURN_WORK: Final = 8_000
 """Of looking, after which all others have their turn (about 2 ms)."""
 CANDIDATES_MAX: Final = 100
 """Dialogs or people that the index may propose for one answer."""
-_CURSOR: Final = re.compile(r"([el])([0-9]{1,20})")
+_CURSOR: Final = re.compile(r"([el])([0-9]{1,20})\.([0-9]{1,2})")
 _STAGES: Final = {"e": EXACT, "l": LOOSE}
 _LETTERS: Final = {EXACT: "e", LOOSE: "l"}
 _IDENTIFIER: Final = re.compile(r"\s*(\+?[0-9][0-9 ()-]{6,20}|[^\s@]+@[^\s@]+)\s*")
+
+
+_Hits: TypeAlias = list[tuple[int, int, MessageHit]]
+"""Their stage and order, each."""
 
 
 class SearchSettings(Struct, frozen=True, kw_only=True):
@@ -69,10 +73,12 @@ class SearchSettings(Struct, frozen=True, kw_only=True):
 
 
 class _Place(Struct):
-    """How far a page has come. end: only orders below it."""
+    """How far a page has come. end: only orders below it. exact: hits as typed on
+    the pages before, up to FEW_HITS."""
 
     stage: int = EXACT
     end: int = ORDER_MAX
+    exact: int = 0
 
 
 class SearchService:
@@ -102,12 +108,12 @@ class SearchService:
         """Raises: Invalid, IndexUnavailable, and what `Conversations` raises for a
         dialog that the caller is not in."""
         user = context.user.user_number
-        place, is_first = _place(command.cursor), command.cursor is UNSET
+        place = _place(command.cursor)
         ask = await self._ask(user, command)
         query = parse(command.q)
         if query is None or ask is None:
             return MessageHits([])
-        hits: list[tuple[int, int, MessageHit]] = []
+        hits: _Hits = []
         look, turn = Look(query), TURN_WORK
         for _ in range(ROUNDS_MAX):
             missing = command.limit + 1 - len(hits)
@@ -137,16 +143,16 @@ class SearchService:
                 if hit is not None:
                     hits.append((place.stage, one.order, hit))
             if len(hits) > command.limit:
-                return _page(hits, command.limit)
+                return _page(hits, command.limit, place.exact)
             if look.work >= WORK_MAX:
                 break
             if len(found) == limit:
                 continue
-            few = is_first and place.stage == EXACT and len(hits) < FEW_HITS
+            few = place.stage == EXACT and place.exact + len(hits) < FEW_HITS
             if not (few and query.is_forgiving):
-                return _page(hits, command.limit)
-            place = _Place(LOOSE)
-        next_cursor = f"{_LETTERS[place.stage]}{place.end}"
+                return _page(hits, command.limit, place.exact)
+            place = _Place(LOOSE, exact=place.exact)
+        next_cursor = _cursor(place.stage, place.end, place.exact, hits)
         return MessageHits([hit for _, _, hit in hits], next_cursor)
 
     async def _ask(self, user: int, command: SearchMessages) -> MessageAsk | None:
@@ -243,12 +249,18 @@ def _hit(look: Look, seen: SeenMessage | None, stage: int) -> MessageHit | None:
     return MessageHit(seen.message, seen.dialog_id, shown or UNSET)
 
 
-def _page(hits: list[tuple[int, int, MessageHit]], limit: int) -> MessageHits:
+def _page(hits: _Hits, limit: int, exact: int) -> MessageHits:
     shown = [hit for _, _, hit in hits[:limit]]
     if len(hits) <= limit:
         return MessageHits(shown)
     stage, order, _ = hits[limit - 1]
-    return MessageHits(shown, f"{_LETTERS[stage]}{order}")
+    return MessageHits(shown, _cursor(stage, order, exact, hits[:limit]))
+
+
+def _cursor(stage: int, order: int, exact: int, hits: _Hits) -> str:
+    """exact: hits as typed before these."""
+    exact += sum(stage == EXACT for stage, _, _ in hits)
+    return f"{_LETTERS[stage]}{order}.{min(exact, FEW_HITS)}"
 
 
 def _place(cursor: str | UnsetType) -> _Place:
@@ -258,4 +270,4 @@ def _place(cursor: str | UnsetType) -> _Place:
     found = _CURSOR.fullmatch(cursor)
     if found is None or int(found[2]) > ORDER_MAX:
         raise Invalid(fields={"cursor": "is not from here"})
-    return _Place(_STAGES[found[1]], int(found[2]))
+    return _Place(_STAGES[found[1]], int(found[2]), int(found[3]))

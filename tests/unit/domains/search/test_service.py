@@ -53,6 +53,18 @@ async def test_what_was_said_is_found_by_who_is_there(here: Searching) -> None:
     assert (highlight.field, highlight.ranges) == ("text", ((8, 15),))
 
 
+async def paged(here: Searching, q: str, limit: int) -> list[list[str]]:
+    """Ids on each page, as the second user finds them."""
+    pages: list[list[str]] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = await here.ask(2, SearchMessages(q=q, limit=limit, **cursor))
+        pages.append([hit.message.id for hit in page.hits])
+        if not isinstance(page.next_cursor, str):
+            return pages
+        cursor = {"cursor": page.next_cursor}
+
+
 async def test_the_latest_come_first_and_pages_follow_each_other(
     here: Searching,
 ) -> None:
@@ -158,12 +170,21 @@ async def test_slips_are_forgiven_after_all_that_is_right(here: Searching) -> No
     assert await here.found(2, "restaurant") == [right.id, wrong.id]
     assert await here.found(2, "restaurent") == [wrong.id, right.id]
     assert await here.found(2, "restarant") == [wrong.id, right.id]
-    page = await here.ask(2, SearchMessages(q="restaurant", limit=1))
-    assert [hit.message.id for hit in page.hits] == [right.id]
-    rest = await here.ask(
-        2, SearchMessages(q="restaurant", limit=1, cursor=page.next_cursor)
-    )
-    assert [hit.message.id for hit in rest.hits] == []
+    assert await paged(here, "restaurant", 1) == [[right.id], [wrong.id]]
+
+
+@pytest.mark.parametrize(("count", "forgiven"), [(7, True), (9, True), (10, False)])
+@pytest.mark.parametrize("limit", [1, 3, 5, 7, 20])
+async def test_what_is_right_is_counted_over_all_pages(
+    here: Searching, count: int, limit: int, *, forgiven: bool
+) -> None:
+    dialog = await here.core.do(1, with_user(2))
+    wrong = [(await say(here, 1, dialog, "restaurent")).id for _ in range(4)]
+    right = [(await say(here, 1, dialog, "restaurant")).id for _ in range(count)]
+    await here.settled()
+    all = right[::-1] + (wrong[::-1] if forgiven else [])
+    pages = await paged(here, "restaurant", limit)
+    assert pages == [all[at : at + limit] for at in range(0, len(all), limit)]
 
 
 async def test_with_enough_that_is_right_slips_are_not_forgiven(
@@ -235,7 +256,9 @@ async def test_who_searches_long_texts_gives_turns_and_has_the_rest_on_a_next_pa
     assert found == ids[::-1]
 
 
-@pytest.mark.parametrize("cursor", ["x", "e", "e-1", "e99999999999999999999", "m5"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "e", "e5", "e-1.0", "e99999999999999999999.0", "m5.0"]
+)
 async def test_a_cursor_of_somebody_else_is_refused(
     here: Searching, cursor: str
 ) -> None:
