@@ -53,15 +53,14 @@ async def test_who_may_not_write_makes_no_bots_nor_any_with_a_bad_name() -> None
             raise Conflict("not that")
 
     world.service.check_said = check
-    for refused in (
-        lambda: world.make(owner=2),
-        lambda: world.service.create(
-            as_user(1), CreateBot(name="Casino", username="a_bot")
-        ),
-        lambda: world.make("poker_bot"),
+    for owner, name, username in (
+        (2, "Echo", "a_bot"),
+        (1, "Casino", "a_bot"),
+        (1, "Echo", "poker_bot"),
     ):
+        command = CreateBot(name=name, username=username)
         with pytest.raises(Conflict, match="not that"):
-            await refused()
+            await world.service.create(as_user(owner), command)
     bot = await world.make()
     number = await world.number_of(bot)
     assert world.service.owner_of(number) == 1

@@ -83,12 +83,10 @@ def test_what_buttons_say_and_where_they_lead_is_looked_at() -> None:
 
 def test_names_and_notes_are_looked_at() -> None:
     made, standing = gate(CASINO)
-    for refused in (
-        lambda: made.check_name("casino"),
-        lambda: made.admit_text(1, "casino"),
-    ):
-        with pytest.raises(ContentRefused):
-            refused()
+    with pytest.raises(ContentRefused):
+        made.check_name("casino")
+    with pytest.raises(ContentRefused):
+        made.admit_text(1, "casino")
     made.admit_text(1, "hello")
     standing.add(sanction(number=1, kind="silence"))
     with pytest.raises(Silenced):
