@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 import pytest
 import trio
 
@@ -22,8 +23,12 @@ from tchatd.domains.messaging.models import (
 )
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import FlushBatch, Found, Wants
+from tchatd.edge.hub import Hub, Lane
+from tchatd.edge.session import Session
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.observe.metrics import Metrics
 from tchatd.stores.memory.messaging import MemoryDialogStore
+from tests.support.edge_fakes import FakeTransport
 from tests.support.messaging import Core, loading, shape, text, user_id
 
 pytestmark = pytest.mark.slow
@@ -31,6 +36,7 @@ pytestmark = pytest.mark.slow
 SIZE = CHANNEL_MEMBERS_MAX
 STEP = m.ADDED_MAX
 BYTES_A_MEMBERSHIP_MAX = 4
+ONLINE, POSTS = 50, 20
 
 
 class CountingStore(MemoryDialogStore):
@@ -187,3 +193,75 @@ async def test_joins_that_the_store_has_not_seen_are_replayed() -> None:
             kept = again.state.find(dialog.id)
             assert kept is not None
             assert len(kept.by_number) <= 2 * STEP
+
+
+class Costs(NamedTuple):
+    """Of `POSTS` posts. calls: of functions, in Python and C. blocks: of Python's
+    memory that stayed taken."""
+
+    rows: list[tuple[int, int]]
+    loaded: int
+    journal_bytes: int
+    frames: int
+    calls: int
+    blocks: int
+
+
+async def costs_of_posting(size: int) -> Costs:
+    """Who is online has every post once it is acknowledged, and nobody else has one."""
+    store = CountingStore()
+    core = Core(store, users=size + 5, limits=StateLimits(dialogs_max=10, tail_max=4))
+    async with loading(core):
+        dialog = await channel(core, size)
+        transport, hub = FakeTransport(), Hub(Metrics(process=False))
+        lane = Lane(transport, bytes, is_msgpack=False)
+        hub.add_lane(lane)
+        here = [1 + i * size // ONLINE for i in range(ONLINE)]
+        for number in (*here, size + 1, size + 2):  # these two are no members
+            session = Session(lane, 1_000_000 + number, "192.0.2.1", 0)
+            session.caller = core.context(number).user
+            hub.add(session)
+        core.applier._hub = hub
+        for number in range(10):  # caches and the tail are full then
+            await core.do(1, text(dialog.id, f"before {number}"))
+            await flushed(core)
+        transport.sent.clear()
+        store.rows.clear()
+        store.loaded, kept, calls = 0, len(core.journal.kept), 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        posts, journal_bytes = [], 0
+        gc.collect()
+        blocks = sys.getallocatedblocks()
+        for number in range(POSTS):
+            sys.setprofile(count)
+            try:
+                post = await core.do(1, text(dialog.id, f"post {number:04d}"))
+                await core.flusher.flush()
+            finally:
+                sys.setprofile(None)
+            posts.append(post.id)
+            journal_bytes += len(core.journal.kept[-1])
+        gc.collect()
+        blocks = sys.getallocatedblocks() - blocks
+        assert len(core.journal.kept) == kept + POSTS
+        transport.flush()
+        assert sorted(transport.sent) == [1_000_000 + number for number in here]
+        for frames in transport.sent.values():
+            told = [msgspec.json.decode(frame) for frame in frames]
+            assert [event["message"]["id"] for event in told] == posts
+        frames_sent = sum(map(len, transport.sent.values()))
+    return Costs(store.rows, store.loaded, journal_bytes, frames_sent, calls, blocks)
+
+
+async def test_a_post_costs_the_same_for_2_000_and_for_200_000_members() -> None:
+    small, giant = await costs_of_posting(2_000), await costs_of_posting(SIZE)
+    assert giant.rows == small.rows == [(1, 1)] * POSTS
+    assert giant.loaded == small.loaded == 0
+    assert giant.frames == small.frames == ONLINE * POSTS
+    assert giant.journal_bytes - small.journal_bytes <= 8 * POSTS  # numbers are longer
+    assert giant.calls - small.calls <= 0.02 * small.calls
+    assert giant.blocks - small.blocks <= POSTS
