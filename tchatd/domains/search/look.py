@@ -20,6 +20,7 @@ from tchatd.domains.search.text import (
     Query,
     Word,
     folded,
+    normalized,
     slips_between,
     traced,
     words_and_runs,
@@ -45,8 +46,9 @@ class Look:
 
     def matches(self, text: str, stage: int) -> bool:
         """Whether all of the query is in it at this stage, and not at a better one."""
-        words, runs = words_and_runs(text)
-        self.work += len(text)
+        normal = normalized(text)  # up to 18 times as long
+        words, runs = words_and_runs(normal)
+        self.work += len(normal)
         self._compared = 0
         query = self._query
         if any(all(run.text not in other for other in runs) for run in query.runs):

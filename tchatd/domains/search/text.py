@@ -333,10 +333,11 @@ def _in_order(unit: re.Match[str]) -> str:
     return unit[0] if len(unit[0]) < 3 else unit[0][0] + "".join(sorted(unit[0][1:]))
 
 
-def words_and_runs(text: str) -> tuple[set[str], list[str]]:
-    """Words, folded and as they are, and runs without their spaces."""
+def words_and_runs(normal: str) -> tuple[set[str], list[str]]:
+    """Words of a normalized text, folded and as they are, and its runs without their
+    spaces."""
     words, runs = set(), []
-    for run, word in TEXT_PIECE.findall(normalized(text)):
+    for run, word in TEXT_PIECE.findall(normal):
         if run:
             runs.append("".join(_units_between_spaces(run)))
         else:

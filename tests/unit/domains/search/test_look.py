@@ -96,6 +96,12 @@ def test_as_typed_nothing_is_compared(compared: list[tuple[str, str]]) -> None:
     assert compared == []
 
 
+def test_what_becomes_long_when_it_is_read_is_counted_so() -> None:
+    look = Look(parsed("coffee"))
+    look.matches("\ufdfa" * 1_000, EXACT)
+    assert look.work == 18_000
+
+
 def test_a_slip_is_forgiven_among_all_the_words_of_a_long_text() -> None:
     text = " ".join(NEAR[:600]) + " restaurent"
     assert level_of(parsed("restaurant"), text) == LOOSE
