@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from tchatd.domains.messaging import events as ev
 from tchatd.domains.messaging.identifiers import message_address
+from tchatd.domains.messaging.message_commands import ForwardMessage
 from tchatd.domains.messaging.models import (
     Dialog,
     DialogPage,
@@ -195,7 +196,7 @@ class Device:
             if missing is not None and missing.command is command:
                 self._whole(told)
             return
-        if isinstance(command, SendMessage):
+        if isinstance(command, SendMessage | ForwardMessage):
             self.unanswered.pop(command.client_id, None)  # type: ignore[arg-type]
             self._event(ev.MessageNew(told.dialog_id, told.seq, told))
         elif isinstance(told, Dialog) and type(command).__name__ == "CreateDialog":
@@ -336,7 +337,7 @@ class Device:
         if event.user_id is UNSET:
             kept.is_veiled = True
             return
-        if kept.count <= 100:
+        if kept.count <= 100 and event.seq is not UNSET:  # else it is of a crowd
             kept.reads[person(event.user_id)] = event.read_seq
         if event.user_id != self.me or not counts:
             return
@@ -379,6 +380,7 @@ class Device:
                 reaction_counts=UNSET,
                 poll=UNSET,
                 buttons=UNSET,
+                forward=UNSET,
                 is_edited=False,
                 deleted_at=event.at,
             )
@@ -418,7 +420,7 @@ class Device:
             kept.messages[message.seq] = structs.replace(message, poll=event.poll)
 
     def _added(self, kept: Kept, event: ev.MemberAdded, counts: bool) -> None:
-        kept.is_veiled |= event.by is UNSET
+        kept.is_veiled |= event.by is UNSET or not event.user_ids
         for id in event.user_ids:
             kept.people.add(person(id))
             kept.roles[person(id)] = event.role

@@ -204,6 +204,12 @@ class History:
         device.unanswered[command.client_id] = command
         return command
 
+    def forward(self, device: Device) -> Any:
+        id, (to, _) = self.message(device), self.dialog(device)
+        if id is None:
+            return None
+        return messages.ForwardMessage(message_id=id, dialog_id=to)
+
     def edit(self, device: Device) -> Any:
         id = self.message(device, mine=True)
         if id is None:
@@ -324,6 +330,7 @@ class History:
 
 _CHOICES: dict[Callable[[History, Device], Any], int] = {
     History.send: 24,
+    History.forward: 5,
     History.edit: 9,
     History.delete: 7,
     History.on_message: 26,

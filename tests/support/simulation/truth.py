@@ -18,9 +18,10 @@ from tchatd.domains.messaging import member_models, message_commands, models
 from tchatd.domains.messaging.identifiers import message_address
 from tests.support.messaging import user_id
 
-Taken = tuple[int, Any, int, str, str]
-"""An accepted command: who, the command, the dialog's number and id, and what was
-journaled of it (by the record's name): clearing a dialog is reading and hiding."""
+Taken = tuple[int, Any, int, str, str, str]
+"""An accepted command: who, the command, the dialog's number and id, what was journaled
+of it (by the record's name): clearing a dialog is reading and hiding; and the text of a
+message: a forward takes one along that its source had at some time."""
 
 
 class Saying:
@@ -29,6 +30,8 @@ class Saying:
     def __init__(self, sender: int, text: str) -> None:
         self.sender = sender
         self.text = text
+        self.texts = {text}
+        self.origin = 0
         self.mentions: list[int] = []
         self.reply_to = 0
         self.thread = 0
@@ -63,6 +66,7 @@ class Talk:
         self.name = name
         self.slow_mode_s = 0
         self.last = 1
+        self.active = 0
         self.people: dict[int, Being] = {}
         self.gone: dict[int, Being] = {}
         self.says: dict[int, Saying] = {}
@@ -84,6 +88,19 @@ class Talk:
             if seq > me.read and not said.is_deleted and not self.hides(user, seq)
         ]
 
+    def newest(self, user: int) -> int:
+        """The last message that they see, 0 for none."""
+        return max((seq for seq in self.says if not self.hides(user, seq)), default=0)
+
+    def readers(self, seq: int) -> list[int]:
+        """Who has read it, but for the sender; nobody tells it of a crowd."""
+        if len(self.people) > 100:
+            return []
+        sender = self.says[seq].sender
+        return sorted(
+            u for u, b in self.people.items() if b.read >= seq and u != sender
+        )
+
     def mentions(self, user: int) -> list[int]:
         return [seq for seq in self.unread(user) if user in self.says[seq].mentions]
 
@@ -101,12 +118,13 @@ class Truth:
     def __init__(self, taken: Sequence[Taken] = ()) -> None:
         self.taken: list[Taken] = []
         self.talks: dict[int, Talk] = {}
+        self.said: dict[tuple[int, int], Saying] = {}  # also of what is dropped
         for one in taken:
             self.take(one)
 
     def take(self, one: Taken) -> None:
         self.taken.append(one)
-        user, command, number, id, record = one
+        user, command, number, id, record, text = one
         if isinstance(command, models.CreateDialog):
             self.talks[number] = _created(user, command, id)
         elif record == "ReadRecord":
@@ -122,6 +140,22 @@ class Truth:
             other.is_silenced = bool(command.silenced_until)
         else:
             _FOLD[type(command)](self.talks[number], user, command)
+        if record in ("DialogRecord", "MessageRecord"):
+            self.talks[number].active = len(self.taken)
+        if record == "MessageRecord":
+            talk = self.talks[number]
+            said = self.said[number, talk.last] = talk.says[talk.last]
+            if isinstance(command, message_commands.ForwardMessage):
+                address = message_address(command.message_id)
+                assert address is not None
+                source = self.said[address]
+                assert text in source.texts
+                said.text, said.texts = text, {text}
+                said.origin = source.origin or source.sender
+
+    def listed(self, user: int) -> list[Talk]:
+        """As they are listed: where somebody wrote last comes first."""
+        return sorted(self.of(user).values(), key=lambda t: t.active, reverse=True)
 
     def of(self, user: int) -> dict[str, Talk]:
         return {t.id: t for t in self.talks.values() if user in t.people}
@@ -157,10 +191,17 @@ def _send(talk: Talk, user: int, command: models.SendMessage) -> None:
     talk.people[user].read = seq
 
 
+def _forward(talk: Talk, user: int, command: message_commands.ForwardMessage) -> None:
+    seq = talk.next()
+    talk.says[seq] = Saying(user, "")
+    talk.people[user].read = seq
+
+
 def _edit(talk: Talk, user: int, command: message_commands.EditMessage) -> None:
     talk.next()
     said = talk.says[_seq(command.message_id)]
     said.text, said.is_edited = command.content["text"], True
+    said.texts.add(said.text)
     if command.mentions is not UNSET:
         said.mentions = [person(id) for id in command.mentions]
 
@@ -270,6 +311,7 @@ def _nothing(talk: Talk, user: int, command: Any) -> None:
 
 _FOLD: Final[dict[type, Callable[[Talk, int, Any], None]]] = {
     models.SendMessage: _send,
+    message_commands.ForwardMessage: _forward,
     message_commands.EditMessage: _edit,
     message_commands.DeleteMessage: _delete,
     message_commands.ClearDialog: _clear,

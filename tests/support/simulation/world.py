@@ -14,11 +14,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import trio
+from msgspec import to_builtins
 
 from tchatd.domains.messaging import routes
 from tchatd.domains.messaging.identifiers import uuid_text
 from tchatd.domains.messaging.models import Sync
-from tchatd.domains.messaging.records import DialogRecord, decode
+from tchatd.domains.messaging.records import DialogRecord, MessageRecord, decode
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import (
     ChangedDialog,
@@ -134,7 +135,10 @@ class Noting(FakeJournal):
             number = record.dialog_number
         user, command = _asked.get()
         id = self.ids.get(number, "")
-        self.truth.take((user, command, number, id, type(record).__name__))
+        text = ""
+        if isinstance(record, MessageRecord):
+            text = to_builtins(record.content).get("text", "")
+        self.truth.take((user, command, number, id, type(record).__name__, text))
         return position
 
     def crash(self) -> FakeJournal:
