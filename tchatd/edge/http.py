@@ -44,6 +44,7 @@ from tchatd.edge.problems import (
 from tchatd.edge.routes import RouteTable
 from tchatd.kernel.buckets import Buckets
 from tchatd.kernel.deferred import Deferred
+from tchatd.kernel.encoding import encode_json
 from tchatd.kernel.errors import DomainError, RateLimited, Unauthorized
 from tchatd.kernel.routing import Access, Context, Operation, Reply
 
@@ -59,7 +60,6 @@ _NO_CONTENT_OF_ITS_OWN = (
     b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
 )
 _PRIVATE = b"cache-control: no-store\r\n" + _NO_CONTENT_OF_ITS_OWN
-_encode = msgspec.json.Encoder().encode
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -364,7 +364,7 @@ class HttpEndpoint:
         if result is None:
             return Response(status, _PRIVATE, b"")
         try:
-            return Response(status, route.headers, _encode(result))
+            return Response(status, route.headers, encode_json(result))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._dispatcher.unexpected(error, operation.name, context) from error
 
@@ -528,5 +528,5 @@ def _problem(error: DomainError, context: Context) -> Response:
     return Response(
         status_of(error),
         headers_of(error) + _PRIVATE,
-        _encode(problem_of(error, context.request_id)),
+        encode_json(problem_of(error, context.request_id)),
     )

@@ -17,17 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from tchatd.edge.ports import Transport
 from tchatd.kernel.bitmaps import BitMap
+from tchatd.kernel.encoding import encode_json, encode_msgpack
 from tchatd.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from tchatd.edge.session import Session
-
-_encode_json = msgspec.json.Encoder().encode
-_encode_msgpack = msgspec.msgpack.Encoder().encode
 
 
 class Lane:
@@ -58,7 +54,7 @@ class Lane:
         self.frame_of = frame_of
         self.is_msgpack = is_msgpack
         self.encode: Callable[[Any], bytes] = (
-            _encode_msgpack if is_msgpack else _encode_json
+            encode_msgpack if is_msgpack else encode_json
         )
         self.online = BitMap()
         self.connections: dict[int, int] = {}
@@ -170,9 +166,9 @@ class Hub:
             if not connections:
                 continue
             if lane.is_msgpack:
-                payload = msgpack = msgpack or _encode_msgpack(event)
+                payload = msgpack = msgpack or encode_msgpack(event)
             else:
-                payload = json = json or _encode_json(event)
+                payload = json = json or encode_json(event)
             frame = lane.frame_of(payload)
             if len(connections) == 1:
                 lane.transport.queue(connections[0], frame)

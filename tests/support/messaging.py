@@ -31,6 +31,7 @@ from tchatd.journal.flusher import Flusher, FlusherSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.deferred import Deferred
+from tchatd.kernel.encoding import encode_json
 from tchatd.kernel.ids import Ids
 from tchatd.kernel.routing import Caller, Context
 from tchatd.observe.metrics import Metrics
@@ -279,4 +280,4 @@ def group_of(numbers: Iterable[int], name: str = "Lunch") -> CreateDialog:
 
 def shape(value: Any) -> Any:
     """What a client sees of it."""
-    return msgspec.json.decode(msgspec.json.encode(value))
+    return msgspec.json.decode(encode_json(value))

@@ -6,6 +6,7 @@ Every event of the log has the dialog's next seq. Those without a seq are live o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -331,7 +332,7 @@ class SyncPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     left: ids of dialogs that the user is not in any more.
     """
 
-    events: list[Event]
+    events: Sequence[Event]
     cursor: str
     has_more: bool
     is_reset: bool = False

@@ -53,7 +53,12 @@ from tchatd.domains.messaging.models import (
 from tchatd.domains.messaging.own_view import own_state, veiled, without_hidden
 from tchatd.domains.messaging.reading import Reading
 from tchatd.domains.messaging.settings import sees_members
-from tchatd.domains.messaging.shared_events import NOTHING, Kept, SharedEvents
+from tchatd.domains.messaging.shared_events import (
+    NOTHING,
+    Events,
+    Kept,
+    SharedEvents,
+)
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import (
     ChangedDialog,
@@ -134,7 +139,7 @@ class _Page(Struct):
     number, seq: where the next page goes on; 0: nowhere, it is the last one."""
 
     shown: int
-    events: list[Event] = field(default_factory=list)
+    events: Events = field(default_factory=Events)
     whole: list[int] = field(default_factory=list)
     own: list[OwnState] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -263,12 +268,12 @@ class Syncing:
                 told = told.cut(part.floor, part.stored_last(last))
             is_changed = dialog is not None and bool(dialog.messages)
             hidden = hidden_of(part.member.extra)
-            is_plain = not is_changed and hidden is None
             veils = not sees_members(part.type, part.member.role)
+            is_plain = not is_changed and hidden is None
+            if veils and told.names_members:
+                is_plain = False
             if is_plain and size + told.size <= SYNC_BYTES_MAX:
-                page.events += (
-                    [veiled(e, me) for e in told.events] if veils else told.events
-                )
+                page.events.share(told)
                 size += told.size
                 told = NOTHING
             for seq, event, event_size in chain(told, _fresh_events(part, last)):

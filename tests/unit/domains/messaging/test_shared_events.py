@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from tchatd.domains.messaging.rows import event_of
-from tchatd.domains.messaging.shared_events import NOTHING, Kept, SharedEvents
-from tchatd.domains.messaging.store import MESSAGE_EDITED, MESSAGE_NEW, EventRow
+from tchatd.domains.messaging.shared_events import (
+    NOTHING,
+    Events,
+    Kept,
+    SharedEvents,
+)
+from tchatd.domains.messaging.store import (
+    MESSAGE_EDITED,
+    MESSAGE_NEW,
+    MESSAGE_READ,
+    EventRow,
+)
+from tchatd.kernel.encoding import encode_json, encode_msgpack
 from tests.support.messaging import user_id
 
 DIALOG = str(user_id(9))
@@ -51,6 +63,34 @@ def test_a_part_of_what_is_kept_is_found() -> None:
     for floor, last in ((1, 8), (2, 9), (0, 2), (8, 9)):
         assert shared.find(7, floor, last) is None
     assert shared.find(8, 2, 8) is None
+
+
+def test_a_page_is_the_same_in_bytes_however_it_was_put_together() -> None:
+    """Of whole stretches, parts of them, and single events; and it is as a list."""
+    told = kept(SharedEvents(), last=20).told(DIALOG, (), 0)
+    for cuts in ([(0, 20)], [(0, 3), (7, 20)], [(4, 4), (19, 20)], [(0, 20)] * 4, []):
+        page = Events()
+        plain: list[Any] = []
+        for floor, last in cuts:
+            page.share(told.cut(floor, last))
+            page.append(told.events[0])
+            plain += [*told.events[floor:last], told.events[0]]
+        assert encode_json(page) == msgspec.json.encode(plain)
+        assert encode_msgpack({"events": page}) == msgspec.msgpack.encode(
+            {"events": plain}
+        )
+        assert page == plain
+        assert list(page) == plain
+        assert len(page) == len(plain)
+        assert page[:2] == plain[:2]
+
+
+def test_it_is_known_whether_members_are_named() -> None:
+    read = message(3, kind=MESSAGE_READ, body='{"read_seq":2,"message_id":"m"}')
+    shared = SharedEvents()
+    told = shared.keep(7, 1, 3, [message(2), read], []).told(DIALOG, (), 0)
+    assert told.names_members
+    assert not kept(shared).told(DIALOG, (), 0).names_members
 
 
 def test_seqs_that_are_not_there_are_no_matter() -> None:
