@@ -60,6 +60,11 @@ class Disk(Protocol):
         """
         ...
 
+    def done_within(self, limit_s: float) -> float | None:
+        """Wait at most so long, and let nobody run meanwhile: the seconds that the job
+        took. None: it is not done, or failed, and `done` has it."""
+        ...
+
     async def done(self) -> float:
         """Wait for the job; the seconds it took. Not cancelled while it runs. At once
         and without letting others run, if it is done.
@@ -102,6 +107,11 @@ class DiskLane:
 
     async def idle(self) -> None:
         await trio.lowlevel.wait_readable(self._thread.fileno())
+
+    def done_within(self, limit_s: float) -> float | None:
+        if self._thread.succeeds_within(int(limit_s * 1e9)):
+            return self._result()
+        return None
 
     async def done(self) -> float:
         if self._thread.is_done():

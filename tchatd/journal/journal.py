@@ -57,6 +57,7 @@ __all__ = ["Journal", "JournalStatistics", "LocalJournal"]
 
 _log = get_logger("journal")
 
+FEW_RECORDS = 8  # a batch of no more is waited for, if the disk is quick
 RETRY_AFTER_S = 5  # told to a caller that is refused; how long a flush may take
 
 
@@ -109,7 +110,7 @@ class LocalJournal:
 
         self._next_position = first_position
         self._durable_position = first_position - 1
-        self._trimmed_position = 0
+        self._trimmed_position = self._told_position = 0
         self._segments: deque[Segment] = deque()
         # (last position, bytes on disk) of every batch that is not trimmed.
         self._untrimmed: deque[tuple[int, int]] = deque()
@@ -415,11 +416,20 @@ class LocalJournal:
         """What was gathered goes to the disk, if it has nothing in hand.
 
         So a lone message is on its way before any other task runs, and the task below
-        wakes up when it is durable, not before.
+        wakes up when it is durable, not before; or not at all, if the disk is quick.
         """
         self._gathering = False
-        if self._pending and self._running and self._flying is None:
-            self._start()
+        if not self._pending or not self._running or self._flying is not None:
+            return
+        self._start()
+        batch = self._flying
+        if (
+            batch is not None
+            and len(batch.payloads) <= FEW_RECORDS
+            and self._committer.finish_soon(batch)
+        ):
+            self._finished(batch)
+            self._tell()
 
     def _start(self) -> None:
         batch = self._take()
@@ -433,21 +443,16 @@ class LocalJournal:
         The next one is on its way to the disk before anybody is told of the last, so
         that the disk works while the loop delivers.
         """
-        told = self._durable_position
+        self._told_position = self._durable_position
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._flying is None:
                 self._start()
-            if told < self._durable_position:
-                told = self._durable_position
-                self.on_durable(told)
+            self._tell()
             batch = self._flying
             if batch is not None:
                 await self._committer.finish(batch)
-                self._flying = None
-                self._durable_position = batch.last_position
-                self._marked = False
-                self._leave_segments_before(batch.segment)
+                self._finished(batch)
             elif self._pending:
                 continue
             elif self._closing:
@@ -455,6 +460,17 @@ class LocalJournal:
             else:
                 with trio.CancelScope() as self._idle:
                     await self._committer.idle()
+
+    def _finished(self, batch: Batch) -> None:
+        self._flying = None
+        self._durable_position = batch.last_position
+        self._marked = False
+        self._leave_segments_before(batch.segment)
+
+    def _tell(self) -> None:
+        if self._told_position < self._durable_position:
+            self._told_position = self._durable_position
+            self.on_durable(self._told_position)
 
     def _take(self) -> Batch | None:
         if not self._pending:

@@ -37,6 +37,17 @@ async def test_jobs_are_done_and_timed(lane: DiskLane, tmp_path: Path) -> None:
     os.close(folder_fd)
 
 
+async def test_a_job_may_be_waited_for(lane: DiskLane, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w+b") as file:
+        lane.commit(file.fileno(), (b"x",), 0)
+        took_s = None
+        while took_s is None:
+            took_s = lane.done_within(0.001)
+        assert 0 < took_s < 10
+        lane.commit(file.fileno(), (b"x",), 0)
+        await lane.done()
+
+
 async def test_a_full_disk_may_be_tried_again(lane: DiskLane) -> None:
     with Path("/dev/full").open("r+b", buffering=0) as full:
         lane.commit(full.fileno(), (b"x",), 0)

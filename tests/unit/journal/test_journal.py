@@ -103,6 +103,80 @@ async def test_a_lone_record_waits_for_one_sync_and_no_timer(
         journal.close()
 
 
+async def gathered(running: Running, *payloads: bytes) -> list[int]:
+    """What was told before anybody else ran."""
+    before = len(running.durable.told)
+    running.journal.begin_gathering()
+    for payload in payloads:
+        running.journal.append(payload)
+    running.journal.end_gathering()
+    return running.durable.told[before:]
+
+
+async def test_a_few_records_on_a_quick_disk_are_durable_at_once(
+    tmp_path: Path,
+) -> None:
+    running = Running(tmp_path)
+    async with trio.open_nursery() as nursery:
+        journal = await running.start(nursery)
+        running.disks.log.is_quick = True
+        assert await gathered(running, b"1") == []  # how quick it is is not known yet
+        await running.durable.reached(1)
+        assert await gathered(running, b"2") == [2]
+        assert journal.durable_position == 2
+        assert await gathered(running, b"3", b"4") == [4]
+        assert await gathered(running) == []
+        assert await gathered(running, *[b"x"] * 9) == []  # others may be waiting
+        await running.durable.reached(13)
+        assert await gathered(running, b"y") == [14]
+        await trio.testing.wait_all_tasks_blocked()
+        journal.append(b"z")
+        await running.durable.reached(15)
+        assert running.durable.told == [1, 2, 4, 13, 14, 15]
+        assert journal.statistics().sync_count == 6
+        journal.close()
+    records = [b"1", b"2", b"3", b"4", *[b"x"] * 9, b"y", b"z"]
+    assert read_back(tmp_path) == list(enumerate(records, 1))
+
+
+async def test_nobody_waits_for_a_disk_that_is_not_quick(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    async with trio.open_nursery() as nursery:
+        journal = await running.start(nursery)
+        journal.append(b"1")
+        await running.durable.reached(1)
+        assert await gathered(running, b"2") == []
+        assert running.disks.log.counts["done_within"] == 0
+        await running.durable.reached(2)
+        running.disks.log.is_quick = True
+        assert await gathered(running, b"3") == []
+        await running.durable.reached(3)
+        running.disks.log.is_quick = False
+        assert await gathered(running, b"4") == []  # asked for once, and not again
+        await running.durable.reached(4)
+        assert await gathered(running, b"5") == []
+        await running.durable.reached(5)
+        assert running.disks.log.counts["done_within"] == 1
+        journal.close()
+    assert len(read_back(tmp_path)) == 5
+
+
+async def test_a_quick_disk_that_fails_is_as_any_that_fails(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    told: list[int] = []
+    with pytest.RaisesGroup(JournalFailed):
+        async with trio.open_nursery() as nursery:
+            journal = await running.start(nursery)
+            running.disks.log.is_quick = True
+            journal.append(b"1")
+            await running.durable.reached(1)
+            running.disks.log.outcomes["commit"] = deque([JournalFailed("gone")])
+            told += await gathered(running, b"2")
+            await trio.sleep(5)
+    assert told == []
+    assert running.durable.told == [1]
+
+
 async def test_nobody_is_told_before_the_sync_is_done(tmp_path: Path) -> None:
     running = Running(tmp_path)
     async with trio.open_nursery() as nursery:

@@ -36,6 +36,29 @@ def test_the_parts_are_written_one_after_the_other(
         assert file.read() == b"\0\0\0\0\0onetwo"
 
 
+def test_a_job_may_be_waited_for_and_its_result_is_there_then(
+    thread: DiskThread, tmp_path: Path
+) -> None:
+    with (tmp_path / "file").open("w+b") as file:
+        for _ in range(20):
+            thread.submit_commit(file.fileno(), (b"one",), 0)
+            while not thread.succeeds_within(1_000_000):
+                pass
+            assert thread.result() > 0
+    with pytest.raises(RuntimeError):
+        thread.succeeds_within(0)
+
+
+def test_a_failure_is_not_taken_by_who_waits_for_success(
+    thread: DiskThread, tmp_path: Path
+) -> None:
+    thread.submit_remove(bytes(tmp_path / "none"))
+    for _ in range(10):
+        assert not thread.succeeds_within(10_000_000)
+    with pytest.raises(FileNotFoundError):
+        result(thread)
+
+
 def test_a_batch_longer_than_a_pipe_is_written_whole(
     thread: DiskThread, tmp_path: Path
 ) -> None:
