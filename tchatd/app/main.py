@@ -78,6 +78,7 @@ def run(
         wanted = settings.gateway.connections_max + DESCRIPTORS_SPARE
         settings = within(settings, _raise_descriptor_limit(wanted))
         with DataFolder(settings.data_folder) as data:
+            os.umask(0o077)  # what is made from here on is for nobody else
             loaded = secrets.load(settings, os.environ)
             daemon = Daemon(settings, loaded, data.node_id(), notifier, reread)
             trio.run(daemon.run, strict_exception_groups=True)

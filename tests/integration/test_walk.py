@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import httpx
 import pytest
+import trio
 
 from tests.support.client import connect, sign_in, uuid7
 from tests.support.daemon import Daemon
@@ -14,6 +16,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 NewPhone = Callable[[], str]
 TEXT = {"type": "text", "content": {"text": "สวัสดีครับ"}}
+SEARCHABLE_S = 20
 
 
 async def test_two_people_sign_in_and_talk(daemon: Daemon, new_phone: NewPhone) -> None:
@@ -261,3 +264,27 @@ async def test_a_bad_token_is_refused(daemon: Daemon) -> None:
         )
         assert answer.status_code == 401
         assert answer.json()["status"] == 401
+
+
+async def test_what_is_in_the_data_folder_is_for_nobody_else(
+    daemon: Daemon, new_phone: NewPhone
+) -> None:
+    async with sign_in(daemon, new_phone()) as a, sign_in(daemon, new_phone()) as b:
+        dialog = await a.ok(
+            "POST", "/dialogs", {"type": "user", "participants": [b.id]}
+        )
+        await a.ok("POST", f"/dialogs/{dialog['id']}/messages", TEXT)
+        with trio.fail_after(SEARCHABLE_S):
+            while not (await a.ok("GET", "/messages/search?q=สวัสดี"))["hits"]:
+                await trio.sleep(0.2)
+    data = daemon.data
+    passed_through = {data, data / "postgres"} if os.geteuid() == 0 else set()
+    public = {f"postgres/{name}" for name in ("pg_hba.conf", "pg_ident.conf")}
+    opened = {
+        str(path.relative_to(data))
+        for path in (data, *data.rglob("*"))
+        if path.lstat().st_mode & 0o077 and not path.is_symlink()
+        if path not in passed_through
+    }
+    binaries = {path for path in opened if path.startswith("postgres/server-")}
+    assert opened - binaries <= public

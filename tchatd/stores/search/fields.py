@@ -59,7 +59,7 @@ SCHEMA: Final = _schema()
 
 def make_index(folder: Path) -> None:
     """Raises: ValueError, OSError."""
-    folder.mkdir(parents=True)
+    folder.mkdir(mode=0o700, parents=True)
     tantivy.Index(SCHEMA, path=str(folder), reuse=False)
 
 

@@ -5,7 +5,8 @@
     FOLDER/8/             the next one, while it is built
 
 `current` is replaced by a rename when the next one is whole, so a crash while building
-leaves the old one. What it does not name is deleted at the next start.
+leaves the old one. What it does not name is deleted at the next start. The words of
+all messages are in there: nobody but us may read it.
 
 Asking runs in threads, at most `threads_max` at once, and in C: tantivy gives the
 interpreter free meanwhile. What is put is written by a process of its own
@@ -14,6 +15,7 @@ interpreter free meanwhile. What is put is written by a process of its own
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -136,9 +138,11 @@ class TantivySearchIndex:
             raise IndexBroken(f"{_CURRENT}: {error}") from error
 
     def _sweep(self, kept: int | None) -> None:
-        """Delete the folders of all generations but one."""
+        """Close the folder to others, and delete all generations but one."""
         if not self.folder.is_dir():
             return
+        with contextlib.suppress(PermissionError):  # somebody else's: theirs to close
+            self.folder.chmod(0o700)  # older versions left it open
         for path in self.folder.iterdir():
             if path.name.isdecimal() and path.name != str(kept):
                 shutil.rmtree(path, ignore_errors=True)
@@ -149,7 +153,7 @@ class TantivySearchIndex:
 
     def _renew(self) -> Generation:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             numbers = [int(p.name) for p in self.folder.iterdir() if p.name.isdecimal()]
         except OSError as error:
             raise IndexStuck(str(error)) from error

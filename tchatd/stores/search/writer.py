@@ -156,6 +156,7 @@ def _step_back() -> None:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: for the daemon
     _step_back()
+    os.umask(0o077)  # tantivy makes its files for all to read
     folder, writer_bytes = sys.argv[1:]
     with contextlib.suppress(BrokenPipeError):  # the daemon is gone
         serve(Path(folder), int(writer_bytes), sys.stdin.buffer, sys.stdout.buffer)

@@ -32,6 +32,15 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """What `run` sets is for its whole process, which is ours."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 def settings(folder: Path, dsn: str, **environment: str) -> Settings:
     prefixed = {f"TCHATD_{name}": value for name, value in environment.items()}
     base = {

@@ -77,6 +77,22 @@ async def test_a_damaged_index_is_not_opened(
     assert seqs(await index.messages(ask("new"))) == [2]
 
 
+async def test_nobody_else_may_read_it_nor_one_that_was_left_open(
+    index: TantivySearchIndex,
+) -> None:
+    def is_open(path: Path) -> bool:
+        return bool(path.stat().st_mode & 0o077)
+
+    await filled(index, doc(1, "kept"))
+    written = [*index.folder.glob("1/*.idx"), *index.folder.glob("1/*.store")]
+    assert written
+    assert not any(map(is_open, [index.folder, index.folder / "1", *written]))
+    await index.close()
+    index.folder.chmod(0o755)
+    assert await index.open()
+    assert not is_open(index.folder)
+
+
 async def test_what_was_left_by_a_crash_is_deleted(index: TantivySearchIndex) -> None:
     await filled(index, doc(1, "kept"))
     await index.renew()
