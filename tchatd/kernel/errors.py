@@ -60,6 +60,15 @@ class Unauthorized(DomainError):
     code, kind, title = "unauthorized", ErrorKind.UNAUTHORIZED, "Sign in first"
 
 
+class Banned(DomainError):
+    """By the operator, from the whole server: of sign-in and of moderation alike.
+
+    fields: `scope` ("account"); `banned_until`, unless it is for good.
+    """
+
+    code, kind, title = "banned", ErrorKind.FORBIDDEN, "This account is banned"
+
+
 class NotForBots(DomainError):
     """A limit for each user would be as many limits as somebody makes bots."""
 

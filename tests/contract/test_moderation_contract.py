@@ -126,7 +126,9 @@ async def test_a_banned_user_is_out_at_once_and_stays_out(
         refused(await bad.http.get("/dialogs"), 401)
         refused(await client.http.get("/dialogs"), 401)
         token = {"refresh_token": bad.refresh_token}
-        refused(await bad.http.post("/auth/token/refresh", json=token), 401)
+        told = refused(await bad.http.post("/auth/token/refresh", json=token), 403)
+        assert told["type"].endswith(":banned")
+        assert told["details"] == {"scope": "account"}
         ended = await console(site, "user", "unban", bad.id, "--reason", "was not")
         assert ended["was_sanctioned"]
         await client.ok("GET", "/dialogs")
@@ -151,7 +153,7 @@ async def test_a_banned_user_cannot_sign_in_again() -> None:
                 await person.http.post("/auth/otp/verify", json=verify), 403
             )
             assert problem["type"].endswith(":banned")
-            assert "until" in problem["detail"]
+            assert problem["details"]["banned_until"] in problem["detail"]
             await trio.to_thread.run_sync(daemon.kill)
             await trio.to_thread.run_sync(daemon.start)
             assert (await ask("moderation", "sanctions"))["total"] == 1

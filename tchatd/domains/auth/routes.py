@@ -29,7 +29,7 @@ from tchatd.domains.auth.models import (
     VerifyCode,
 )
 from tchatd.domains.auth.service import AuthService
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import Banned, Unavailable
 from tchatd.kernel.routing import Access, Context, Limit, Operation
 
 _BODY_BYTES_MAX = 16_384
@@ -123,7 +123,7 @@ def _sign_in(handlers: _Handlers) -> list[Operation]:
             handler=handlers.verify_code,
             access=Access.PUBLIC,
             limits=_by_address(settings.verifies_per_address_minute),
-            errors=(CodeRefused,),
+            errors=(CodeRefused, Banned),
             body_bytes_max=_BODY_BYTES_MAX,
         ),
         Operation(
@@ -137,7 +137,7 @@ def _sign_in(handlers: _Handlers) -> list[Operation]:
             handler=handlers.refresh,
             access=Access.PUBLIC,
             limits=_by_address(settings.refreshes_per_address_minute),
-            errors=(RefreshRefused,),
+            errors=(RefreshRefused, Banned),
             body_bytes_max=_BODY_BYTES_MAX,
         ),
         Operation(

@@ -305,6 +305,7 @@ class AuthService:
         if rotation.outcome is RotationOutcome.REUSED:
             self._ended([presented.session_id], rotation.user_number, now_ms)
         if rotation.outcome in (RotationOutcome.REUSED, RotationOutcome.GONE):
+            self.sanctions.check_ban(rotation.user_number)
             raise RefreshRefused
         number = rotation.user_number
         user_id = (await self.directory.ids_of((number,))).get(number)

@@ -47,7 +47,7 @@ class NotAllowed(DomainError):
 
 
 class Silenced(DomainError):
-    """fields: `silenced_until`, when it ends."""
+    """fields: `scope` ("dialog"); `silenced_until`, when it ends."""
 
     code, kind = "silenced", ErrorKind.FORBIDDEN
     title = "You may not write here for now"
@@ -58,6 +58,8 @@ class SlowMode(RateLimited):
 
 
 class Banned(DomainError):
+    """fields: `scope` ("dialog")."""
+
     code, kind = "banned", ErrorKind.FORBIDDEN
     title = "Who is banned from the dialog cannot join it"
 

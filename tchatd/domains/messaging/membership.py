@@ -246,9 +246,8 @@ class Membership:
         for record in records:
             self._log.submit(record)
         sees_silence = dialog.may(mine, SILENCE) or member is mine
-        shown = shown_member(
-            dialog, member, str(command.user_id), sees_silence=sees_silence
-        )
+        now_ms = self._clock.now_ms() if sees_silence else None
+        shown = shown_member(dialog, member, str(command.user_id), now_ms)
         return self._log.hold(shown, dialog.changed_position)
 
     # Removing and leaving

@@ -34,7 +34,7 @@ from tchatd.domains.messaging.store import (
     UserDirectory,
 )
 from tchatd.kernel.bitmaps import BitMap
-from tchatd.kernel.clock import rfc3339
+from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.errors import Invalid
 from tchatd.kernel.routing import Context
 
@@ -53,11 +53,13 @@ class Roster:
         store: DialogStore,
         access: DialogAccess,
         directory: UserDirectory,
+        clock: Clock,
     ) -> None:
         self._log = log
         self._store = store
         self._access = access
         self._directory = directory
+        self._clock = clock
 
     async def list_members(self, context: Context, command: ListMembers) -> Any:
         """Raises DialogNotFound, NotAllowed, Invalid."""
@@ -83,11 +85,16 @@ class Roster:
             last = found[-1][0]
         else:
             last = scanned[-1] if scanned else after
-        sees_silence = dialog.may(mine, SILENCE)
+        sees_silence, now_ms = dialog.may(mine, SILENCE), self._clock.now_ms()
         seen, count = dialog.changed_position, len(dialog.members)
         # Copied now: what is shown is as of `seen`, whatever comes while it waits.
         shown = [
-            (of, shown_member(dialog, m, "", sees_silence=sees_silence or of == user))
+            (
+                of,
+                shown_member(
+                    dialog, m, "", now_ms if sees_silence or of == user else None
+                ),
+            )
             for of, m in found
         ]
         wanted = [of for of, _ in shown] + ([last] if is_cut else [])
@@ -178,9 +185,11 @@ class Roster:
 
 
 def shown_member(
-    dialog: DialogState, member: Member, user_id: str, *, sees_silence: bool
+    dialog: DialogState, member: Member, user_id: str, now_ms: int | None
 ) -> DialogMember:
+    """now_ms: None for who may not see that they are silenced."""
     until_ms = member.extra.silenced_until_ms
+    is_silenced = now_ms is not None and until_ms > now_ms
     is_large = dialog.is_large
     return DialogMember(
         user_id=user_id,
@@ -188,7 +197,7 @@ def shown_member(
         joined_seq=member.joined_seq or UNSET,
         read_seq=UNSET if is_large else member.read_seq,
         delivered_seq=UNSET if is_large else member.delivered_seq,
-        silenced_until=rfc3339(until_ms) if until_ms and sees_silence else UNSET,
+        silenced_until=rfc3339(until_ms) if is_silenced else UNSET,
     )
 
 

@@ -239,7 +239,7 @@ def check_may_speak(dialog: DialogState, member: Member, now_ms: int) -> None:
         until = rfc3339(until_ms)
         raise Silenced(
             f"A moderator has silenced you until {until}.",
-            fields={"silenced_until": until},
+            fields={"scope": "dialog", "silenced_until": until},
         )
 
 
@@ -253,7 +253,7 @@ def check_joining(dialog: DialogState, coming: BitMap) -> None:
         Banned, TooManyMembers
     """
     if dialog.banned and dialog.banned & coming:
-        raise Banned
+        raise Banned(fields={"scope": "dialog"})
     size_max = _SIZE_MAX[dialog.type]
     if len(dialog.members) + len(coming) > size_max:
         raise TooManyMembers(f"At most {size_max} people can be in it.")

@@ -123,7 +123,7 @@ class MessagingService:
         self.membership = Membership(
             log, store, self._access, directory, self._blocks, clock
         )
-        self.roster = Roster(log, store, self._access, directory)
+        self.roster = Roster(log, store, self._access, directory, clock)
         self.bans = Bans(log, self._access, directory, self.membership, clock)
         self.own = Own(log, self._access, clock)
         self._bots = bots or Nobody()

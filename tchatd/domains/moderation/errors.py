@@ -5,14 +5,11 @@ from __future__ import annotations
 from tchatd.kernel.errors import Conflict, DomainError, ErrorKind, NotFound, RateLimited
 
 
-class Banned(DomainError):
-    """By the operator, from the whole server."""
-
-    code, kind, title = "banned", ErrorKind.FORBIDDEN, "This account is banned"
-
-
 class Silenced(DomainError):
-    """By the operator, in all dialogs."""
+    """By the operator, in all dialogs.
+
+    fields: `scope` ("account"); `silenced_until`, unless it is for good.
+    """
 
     code, kind = "silenced", ErrorKind.FORBIDDEN
     title = "This account may not write"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from tchatd.domains.moderation.errors import Banned, Silenced
+from tchatd.domains.moderation.errors import Silenced
 from tchatd.domains.moderation.models import Sanction, SanctionKind
 from tchatd.kernel.clock import Clock, rfc3339
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import Banned, DomainError, Unavailable
 
 SANCTIONS_MAX: Final = 1_000_000
 """About 100 bytes each; beyond it another one is refused."""
+_WORDS: Final[dict[SanctionKind, tuple[str, str]]] = {
+    "ban": ("is banned", "banned_until"),
+    "silence": ("may not write", "silenced_until"),
+}
 
 
 class Standing:
@@ -52,7 +56,7 @@ class Standing:
     def check_ban(self, number: int) -> None:
         """Raises Banned."""
         if number in self._bans and self._holds("ban", number):
-            raise Banned(self._sentence("ban", number))
+            raise self._refusal(Banned, "ban", number)
 
     def banned(self) -> list[int]:
         return [number for number in list(self._bans) if self.is_banned(number)]
@@ -67,7 +71,7 @@ class Standing:
     def _check_send(self, number: int) -> None:
         self.check_ban(number)
         if number in self._silences and self._holds("silence", number):
-            raise Silenced(self._sentence("silence", number))
+            raise self._refusal(Silenced, "silence", number)
 
     def _holds(self, kind: SanctionKind, number: int) -> bool:
         """One that is over is forgotten when somebody looks."""
@@ -79,11 +83,16 @@ class Standing:
             return False
         return True
 
-    def _sentence(self, kind: SanctionKind, number: int) -> str:
+    def _refusal(
+        self, of: type[DomainError], kind: SanctionKind, number: int
+    ) -> DomainError:
         until_ms = self._until_ms[kind][number]
-        what = "is banned" if kind == "ban" else "may not write"
-        until = f" until {rfc3339(until_ms)}" if until_ms else ""
-        return f"This account {what}{until}."
+        what, until = _WORDS[kind]
+        detail, fields = f"This account {what}", {"scope": "account"}
+        if until_ms:
+            fields[until] = rfc3339(until_ms)
+            detail += f" until {fields[until]}"
+        return of(f"{detail}.", fields=fields)
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._until_ms.values())

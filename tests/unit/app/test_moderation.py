@@ -13,9 +13,10 @@ from tchatd.app import secrets
 from tchatd.app.configuration import ConfigurationError, load
 from tchatd.app.moderation import AuthPeople, words_of
 from tchatd.app.wiring import Core, make_pool
-from tchatd.domains.moderation.errors import Banned, ContentRefused
+from tchatd.domains.moderation.errors import ContentRefused
 from tchatd.edge.hub import Hub
 from tchatd.kernel.clock import SystemClock
+from tchatd.kernel.errors import Banned
 from tchatd.observe.metrics import Metrics
 from tests.support.moderation import sanction
 

@@ -13,8 +13,8 @@ import pytest
 from tchatd.app import moderators
 from tchatd.app.configuration import ConfigurationError
 from tchatd.domains.bots.models import OutgoingEvent
-from tchatd.domains.moderation.errors import Banned
 from tchatd.edge.console import PEER, Command, ConsoleError, Rows
+from tchatd.kernel.errors import Banned
 from tests.support.bots import BotWorld
 from tests.support.moderation import MESSAGE, USERS, ModerationWorld, new_report
 

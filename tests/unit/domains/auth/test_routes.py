@@ -11,6 +11,7 @@ import pytest
 from tchatd.domains.auth import models
 from tchatd.domains.auth.errors import RefreshRefused, SessionUnknown
 from tchatd.domains.auth.routes import routes
+from tchatd.kernel.errors import Banned
 from tchatd.kernel.routing import Access, Context, Operation
 from tests.support.auth import ADDRESS, PHONE, World
 
@@ -62,6 +63,8 @@ def test_every_route_of_the_contract_is_declared() -> None:
             by = "address" if operation.access is Access.PUBLIC else "user"
             assert limit.by == by
     assert operations["auth.jwks"].cache_s > 0
+    for name in ("auth.otp.verify", "auth.token.refresh"):
+        assert Banned in operations[name].errors
 
 
 async def test_the_whole_way_from_a_code_to_the_last_logout() -> None:

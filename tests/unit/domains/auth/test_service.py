@@ -589,6 +589,8 @@ async def test_who_is_banned_is_refused_before_their_sessions_have_ended(
     with pytest.raises(Conflict):
         await world.service.refresh(signed_in.refresh_token)
     assert await world.service.sessions_of(1) == []
+    with pytest.raises(Conflict):  # the session is over, and that is still why
+        await world.service.refresh(signed_in.refresh_token)
     world.service.sanctions = Ban(1 << 30)
     with pytest.raises(RefreshRefused):
         await world.service.refresh(signed_in.refresh_token)

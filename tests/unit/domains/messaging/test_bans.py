@@ -46,8 +46,9 @@ async def test_a_member_is_removed_and_kept_out(core: Core) -> None:
     assert isinstance(event, MemberRemoved)
     assert event.reason == "banned"
     assert await banned(core, 1, dialog) == [str(user_id(2))]
-    with pytest.raises(errors.Banned):
+    with pytest.raises(errors.Banned) as refused:
         await core.do(3, add(dialog, 2))
+    assert refused.value.fields == {"scope": "dialog"}
 
 
 async def test_somebody_is_kept_out_before_they_come(core: Core) -> None:

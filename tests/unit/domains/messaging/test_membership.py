@@ -324,7 +324,10 @@ async def test_the_silenced_are_told_and_nobody_else(core: Core) -> None:
     assert (members, type(event)) == ([2], OwnState)
     with pytest.raises(errors.Silenced) as silenced:
         await core.do(2, text(dialog.id))
-    assert silenced.value.fields == {"silenced_until": answer.silenced_until}
+    assert silenced.value.fields == {
+        "scope": "dialog",
+        "silenced_until": answer.silenced_until,
+    }
     at = core.journal.next_position
     await core.do(1, change(dialog, 2, silenced_until=until))
     assert core.journal.next_position == at

@@ -144,6 +144,9 @@ async def test_a_silence_is_shown_to_moderators_and_to_the_silenced(
     for user, sees in ((1, True), (2, True), (3, False)):
         silenced = (await everybody(core, user, dialog))[1].silenced_until
         assert (silenced is not UNSET) == sees
+    core.clock.advance(60_000)
+    shown = (await everybody(core, 1, dialog))[1]
+    assert shown.silenced_until is UNSET  # it is over
 
 
 async def test_members_are_shown_to_those_who_may_see_them(core: Core) -> None:

@@ -11,12 +11,11 @@ from msgspec import structs
 from tchatd.domains.moderation import decisions
 from tchatd.domains.moderation.errors import (
     ActionImpossible,
-    Banned,
     Silenced,
     UserNotFound,
 )
 from tchatd.domains.moderation.models import Action, ReportRecord
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import Banned, Unavailable
 from tests.support.moderation import (
     MESSAGE,
     USERS,

@@ -8,7 +8,6 @@ import pytest
 
 from tchatd.domains.messaging.content import Button
 from tchatd.domains.moderation.errors import (
-    Banned,
     ContentRefused,
     Silenced,
     TooManyMessages,
@@ -24,6 +23,7 @@ from tchatd.domains.moderation.gate import Gate
 from tchatd.domains.moderation.rates import Rates
 from tchatd.domains.moderation.standing import Standing
 from tchatd.kernel.clock import ManualClock
+from tchatd.kernel.errors import Banned
 from tests.support.messaging import Core, loading, text, with_user
 from tests.support.moderation import sanction
 

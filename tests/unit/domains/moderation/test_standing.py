@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tchatd.domains.moderation import standing
-from tchatd.domains.moderation.errors import Banned, Silenced
+from tchatd.domains.moderation.errors import Silenced
 from tchatd.domains.moderation.standing import Standing
 from tchatd.kernel.clock import ManualClock
-from tchatd.kernel.errors import Unavailable
+from tchatd.kernel.errors import Banned, Unavailable
 from tests.support.moderation import NOW, sanction
 
 
@@ -22,8 +22,9 @@ def test_nobody_is_sanctioned_at_first() -> None:
 def test_a_ban_holds_for_everything_and_a_silence_for_writing() -> None:
     of = Standing(ManualClock(NOW))
     of.load([sanction(number=2), sanction(number=3, kind="silence")])
-    with pytest.raises(Banned, match=r"^This account is banned.$"):
+    with pytest.raises(Banned, match=r"^This account is banned.$") as refused:
         of.check_send(2)
+    assert refused.value.fields == {"scope": "account"}
     with pytest.raises(Banned):
         of.check_ban(2)
     with pytest.raises(Silenced):
@@ -39,12 +40,19 @@ def test_it_ends_by_itself() -> None:
     clock = ManualClock(NOW)
     of = Standing(clock)
     of.add(sanction(until_ms=NOW + 1_000))
-    with pytest.raises(Banned, match=r"until 2027-01-15T08:00:01\.000Z"):
+    of.add(sanction(number=3, kind="silence", until_ms=NOW + 1_000))
+    until = "2027-01-15T08:00:01.000Z"
+    with pytest.raises(Banned, match=until) as banned:
         of.check_ban(2)
+    assert banned.value.fields == {"scope": "account", "banned_until": until}
+    with pytest.raises(Silenced, match=until) as silenced:
+        of.check_send(3)
+    assert silenced.value.fields == {"scope": "account", "silenced_until": until}
     clock.advance(999)
     assert of.is_banned(2)
     clock.advance(1)
     of.check_ban(2)
+    of.check_send(3)
     assert len(of) == 0
 
 
