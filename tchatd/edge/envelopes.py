@@ -9,7 +9,7 @@ an envelope is decoded and checked in one pass.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,8 +19,8 @@ from tchatd.edge.dispatcher import Entry
 from tchatd.edge.problems import Problem
 from tchatd.kernel.errors import Invalid
 
-# What JavaScript counts exactly: 2**53 - 1.
-EnvelopeId = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
+_ID_MAX: Final = 2**53 - 1  # what JavaScript counts exactly
+EnvelopeId = Annotated[int, Meta(ge=-_ID_MAX, le=_ID_MAX)]
 
 
 class Hello(Struct, frozen=True, tag="hello", tag_field="op"):
@@ -73,7 +73,7 @@ class _Head(Struct, frozen=True):
 
 
 class Malformed(Invalid):
-    """Not an envelope at all; its sender cannot be told which one."""
+    """Not JSON or MessagePack, or without an `op` or `id` that can be read."""
 
     code, title = "malformed-envelope", "This is not an envelope"
 
@@ -111,6 +111,7 @@ class EnvelopeDecoder:
         self._decode = module.Decoder(union).decode
         self._decode_head = module.Decoder(_Head).decode
         self._decode_raw = module.Decoder().decode
+        self._not_read = f"The message is not {'MessagePack' if is_msgpack else 'JSON'}"
 
     def decode(self, message: bytes) -> Any:
         """`Hello`, `Ping` or an envelope whose type is in `entries`.
@@ -127,7 +128,7 @@ class EnvelopeDecoder:
         try:
             head = self._decode_head(message)
         except (ValueError, RecursionError):
-            return BadEnvelope(None, Malformed())
+            return self._malformed(message)
         of_type = self._by_op.get(head.op)
         if of_type is None:
             return BadEnvelope(head.id, UnknownCommand())
@@ -138,6 +139,30 @@ class EnvelopeDecoder:
         except (ValueError, RecursionError):
             raw = None
         return BadEnvelope(head.id, refusal(error, of_type, raw))
+
+    def _malformed(self, message: bytes) -> BadEnvelope:
+        """What is wrong with the envelope itself, and its id where it can be read."""
+        try:
+            raw = self._decode_raw(message)
+        except RecursionError:
+            return BadEnvelope(None, Malformed("The message is nested too deeply."))
+        except ValueError as error:
+            return BadEnvelope(None, Malformed(f"{self._not_read}: {error}."))
+        if not isinstance(raw, dict):
+            return BadEnvelope(None, Malformed("An envelope is an object."))
+        fields = {}
+        if "op" not in raw:
+            fields["op"] = "is required"
+        elif not isinstance(raw["op"], str):
+            fields["op"] = "must be a string"
+        id = raw.get("id")
+        try:
+            msgspec.convert(id, EnvelopeId | None)
+        except msgspec.ValidationError:
+            fields["id"] = f"must be an integer within ±{_ID_MAX}"
+            id = None
+        wrong = "These are not valid: " + ", ".join(fields) + "." if fields else ""
+        return BadEnvelope(id, Malformed(wrong, fields=fields))
 
 
 def _envelope_of(op: str, command: type[Struct]) -> type[Struct]:

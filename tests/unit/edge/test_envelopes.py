@@ -26,6 +26,8 @@ from tchatd.kernel.errors import Invalid, NotFound
 from tchatd.kernel.routing import Operation
 from tchatd.observe.metrics import Metrics
 
+ID = f"must be an integer within ±{2**53 - 1}"
+
 
 class Say(msgspec.Struct, frozen=True):
     text: Annotated[str, Meta(max_length=5)]
@@ -102,24 +104,33 @@ def test_an_unknown_command_keeps_its_id(module: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "envelope",
+    ("envelope", "id", "wrong"),
     [
-        [],
-        7,
-        None,
-        "say",
-        {},
-        {"id": 7},
-        {"op": 3, "id": 7},
-        {"op": "say", "id": "7", "text": "hi"},
-        {"op": "say", "id": 2**60, "text": "hi"},
+        ({}, None, {"op": "is required"}),
+        ({"id": 7}, 7, {"op": "is required"}),
+        ({"op": 3, "id": 7}, 7, {"op": "must be a string"}),
+        ({"op": "say", "id": "7", "text": "hi"}, None, {"id": ID}),
+        ({"op": "say", "id": 2**60, "text": "hi"}, None, {"id": ID}),
+        ({"id": "7"}, None, {"op": "is required", "id": ID}),
     ],
 )
+def test_what_is_wrong_with_an_envelope_is_told_with_its_id(
+    module: Any, envelope: Any, id: int | None, wrong: dict[str, str]
+) -> None:
+    bad = refused(module, envelope)
+
+    assert bad.id == id
+    assert isinstance(bad.reason, Malformed)
+    assert bad.reason.fields == wrong
+
+
+@pytest.mark.parametrize("envelope", [[], 7, None, "say"])
 def test_what_is_no_envelope_has_no_id(module: Any, envelope: Any) -> None:
     bad = refused(module, envelope)
 
     assert bad.id is None
     assert isinstance(bad.reason, Malformed)
+    assert bad.reason.detail == "An envelope is an object."
 
 
 def test_a_command_without_an_id_is_told_so(module: Any) -> None:
@@ -137,6 +148,7 @@ def test_broken_bytes_are_malformed(module: Any, message: bytes) -> None:
         DECODERS[module].decode(message)
 
     assert bad.value.id is None
+    assert bad.value.reason.detail.startswith(("The message is ", "An envelope is "))
 
 
 @settings(deadline=None)
