@@ -10,12 +10,19 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    HandshakeError,
+    WebSocketConnection,
+    open_websocket_url,
+)
 
 
 def client_id() -> str:
@@ -26,7 +33,12 @@ def client_id() -> str:
     return str(UUID(int=value & ~(3 << 62) | 2 << 62))
 
 
-async def listen(socket: WebSocketConnection) -> None:
+def shown(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return content.get("text") or content.get("caption") or f"[{message['type']}]"
+
+
+async def listen(socket: WebSocketConnection, dialog_id: str) -> None:
     while True:
         try:
             envelope: dict[str, Any] = json.loads(await socket.get_message())
@@ -34,8 +46,8 @@ async def listen(socket: WebSocketConnection) -> None:
             print("closed:", closed.reason)
             return
         if envelope["op"] == "message.new":
-            message = envelope["message"]
-            print(f"{envelope['seq']:>4}  {message['content']['text']}", flush=True)
+            if envelope["dialog_id"] == dialog_id:
+                print(f"{envelope['seq']:>4}  {shown(envelope['message'])}", flush=True)
         elif envelope["op"] == "error":
             print("refused:", envelope["problem"]["detail"], flush=True)
         elif envelope["op"] == "reply" and "seq" in (envelope["result"] or {}):
@@ -51,19 +63,20 @@ async def main(url: str, token: str, dialog_id: str) -> None:
         ) as socket,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(listen, socket)
+        nursery.start_soon(listen, socket, dialog_id)
         number = 0
-        async for line in trio.wrap_file(sys.stdin):
-            number += 1
-            command = {
-                "op": "message.send",
-                "id": number,
-                "dialog_id": dialog_id,
-                "client_id": client_id(),
-                "type": "text",
-                "content": {"text": line.rstrip("\n")},
-            }
-            await socket.send_message(json.dumps(command))
+        with suppress(ConnectionClosed):  # which `listen` says
+            async for line in trio.wrap_file(sys.stdin):
+                number += 1
+                command = {
+                    "op": "message.send",
+                    "id": number,
+                    "dialog_id": dialog_id,
+                    "client_id": client_id(),
+                    "type": "text",
+                    "content": {"text": line.rstrip("\n")},
+                }
+                await socket.send_message(json.dumps(command))
         await trio.sleep(0.5)  # for the last answers
         nursery.cancel_scope.cancel()
 
@@ -71,4 +84,10 @@ async def main(url: str, token: str, dialog_id: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    trio.run(partial(main, *sys.argv[1:]))
+    try:
+        trio.run(partial(main, *sys.argv[1:]))
+    except ConnectionRejected as refused:
+        problem = json.loads(refused.body or b"{}")
+        sys.exit(f"refused: {refused.status_code} {problem.get('detail', '')}")
+    except HandshakeError as error:
+        sys.exit(f"no connection: {error.__cause__ or error}")
