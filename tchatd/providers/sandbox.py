@@ -29,4 +29,7 @@ class SandboxCodes:
 
 def hint(identifier: str) -> str:
     """Enough to tell two apart in a log, too little to reach anybody."""
+    local, at, domain = identifier.partition("@")
+    if at:
+        return f"{local[:1]}…@….{domain.rpartition('.')[2]}"
     return f"{identifier[:3]}…{identifier[-2:]}"

@@ -25,8 +25,23 @@ Platform = Literal["ios", "android", "web", "desktop"]
 NAME_PATTERN = r"^\s*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f]\s*$"
 AVATAR_PATTERN = r"^[hH][tT][tT][pP][sS]?://[A-Za-z0-9.:_\[\]-]+([/?#][!-~]*)?$"
 
-Name = Annotated[str, Meta(min_length=2, max_length=100, pattern=NAME_PATTERN)]
-Avatar = Annotated[str, Meta(max_length=2048, pattern=AVATAR_PATTERN)]
+Name = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=100,
+        pattern=NAME_PATTERN,
+        description="two visible characters at least, without control characters",
+    ),
+]
+Avatar = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        pattern=AVATAR_PATTERN,
+        description="a URL that begins with http:// or https://",
+    ),
+]
 
 
 class SendCode(Struct, frozen=True, kw_only=True):
@@ -50,7 +65,12 @@ class Device(Struct, frozen=True, kw_only=True):
 class VerifyCode(Struct, frozen=True, kw_only=True):
     session_id: UUID
     # The sizes too, because `$` alone would let a newline follow.
-    code: Annotated[str, Meta(min_length=6, max_length=6, pattern=r"^[0-9]{6}$")]
+    code: Annotated[
+        str,
+        Meta(
+            min_length=6, max_length=6, pattern=r"^[0-9]{6}$", description="six digits"
+        ),
+    ]
     device: Device | None = None
 
 
@@ -58,6 +78,7 @@ class User(Struct, frozen=True, kw_only=True):
     """Phone or email is set. last_seen: of who is not connected, if they ever were.
 
     status: while the user is connected, how they are seen; else how they will be.
+    is_verified: whose phone or email a code has proved; no bot's. kyc_tier: 1 to 3.
     is_bot: there, and true, of a bot; it has neither phone nor email.
     """
 

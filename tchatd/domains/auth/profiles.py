@@ -132,7 +132,7 @@ class Profiles:
             locale=record.locale,
             kyc_tier=record.kyc_tier,
             status=record.status,
-            is_verified=record.is_verified,
+            is_verified=record.is_verified and not record.is_bot,
             created_at=rfc3339(record.created_ms),
             updated_at=rfc3339(record.updated_ms),
             is_bot=record.is_bot or UNSET,

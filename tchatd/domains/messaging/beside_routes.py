@@ -177,7 +177,7 @@ def name_operations(service: PublicNames) -> list[Operation]:
         ),
         Operation(
             name="channel.messages",
-            summary="The latest messages of a public channel, for everybody",
+            summary="The latest messages of a public channel, for everybody signed in",
             tag=_TAG,
             command=of_names.ListChannelMessages,
             result=MessagePage,

@@ -42,4 +42,16 @@ async def test_the_log_has_the_code_and_not_the_identifier(identifier: str) -> N
         logging.configure()
     assert "424242" in written.getvalue()
     assert identifier not in written.getvalue()
-    assert hint(identifier)[:3] in written.getvalue()
+    assert hint(identifier) in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("identifier", "shown"),
+    [
+        ("+66812345678", "+66…78"),
+        ("somchai@mail.example.com", "s…@….com"),
+        ("a@b.co", "a…@….co"),
+    ],
+)
+def test_a_hint_tells_little(identifier: str, shown: str) -> None:
+    assert hint(identifier) == shown

@@ -80,6 +80,17 @@ async def test_the_cache_is_bounded() -> None:
     assert isinstance(await found[0], User)  # type: ignore[misc]  # the awaitable
 
 
+async def test_a_bot_is_not_verified() -> None:
+    """Nobody has proved a phone or an email."""
+    world = World()
+    await world.sign_in()
+    record = await world.service.record(1)
+    assert record is not None
+    assert world.service.profiles.see(record).is_verified
+    bot = msgspec.structs.replace(record, is_bot=True)
+    assert not world.service.profiles.see(bot).is_verified
+
+
 async def test_an_unknown_user_reads_and_changes_nothing() -> None:
     world = World()
     nobody = Caller(uuid4(), 77, uuid4())
