@@ -9,7 +9,6 @@ tell all of them at once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,11 +20,10 @@ from msgspec.structs import FieldInfo
 
 from tchatd.edge.problems import TooLarge, UnsupportedMediaType
 from tchatd.kernel.errors import Invalid
+from tchatd.kernel.refusals import located
 from tchatd.kernel.routing import Operation
 
 QUERY_FIELDS_MAX = 128
-_PLACE = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
-_MISSING = re.compile(r"^Object missing required field `([^`]+)`$")
 _SEQUENCES = (types.ListType, types.SetType, types.FrozenSetType, types.VarTupleType)
 
 
@@ -184,7 +182,7 @@ def refusal(
             if message:
                 fields[place] = message
     if not fields:
-        place, message = _located(str(error))
+        place, message = located(error, of_type)
         if not place:
             return Invalid(f"{message}.")
         fields[place] = message
@@ -200,21 +198,11 @@ def _field_error(
     try:
         msgspec.convert(raw[name], field.type, strict=strict)
     except msgspec.ValidationError as error:
-        place, message = _located(str(error))
+        place, message = located(error, field.type)
         if place and not place.startswith("["):
             place = "." + place
         return name + place, message
     return name, ""
-
-
-def _located(message: str) -> tuple[str, str]:
-    """(`content.text`, what is wrong there) of msgspec's message."""
-    found = _PLACE.match(message)
-    text, place = (found[1], found[2]) if found else (message, "")
-    missing = _MISSING.match(text)
-    if missing:
-        return f"{place}.{missing[1]}" if place else missing[1], "is required"
-    return place, text
 
 
 def _struct_of(

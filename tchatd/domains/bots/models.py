@@ -12,7 +12,12 @@ CALLBACK_S: Final = 60
 """How long a bot may take to answer a pressed button."""
 
 Username: TypeAlias = Annotated[
-    str, Meta(max_length=32, pattern=r"^[a-z][a-z0-9_]{1,28}bot$(?!\n)")
+    str,
+    Meta(
+        max_length=32,
+        pattern=r"^[a-z][a-z0-9_]{1,28}bot$(?!\n)",
+        description="5 to 32 of a-z, 0-9 and _, a letter first, bot at the end",
+    ),
 ]
 BotName: TypeAlias = Annotated[
     str,
@@ -20,13 +25,26 @@ BotName: TypeAlias = Annotated[
         min_length=2,
         max_length=100,
         pattern=r"^\s*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f]\s*$",
+        description="two visible characters at least, without control characters",
     ),
 ]
 WebhookUrl: TypeAlias = Annotated[
-    str, Meta(min_length=8, max_length=2_048, pattern=r"^https?://[!-~]+$(?!\n)")
+    str,
+    Meta(
+        min_length=8,
+        max_length=2_048,
+        pattern=r"^https?://[!-~]+$(?!\n)",
+        description="an ASCII URL that begins with http:// or https://",
+    ),
 ]
 Secret: TypeAlias = Annotated[
-    str, Meta(min_length=16, max_length=256, pattern=r"^[!-~]+$(?!\n)")
+    str,
+    Meta(
+        min_length=16,
+        max_length=256,
+        pattern=r"^[!-~]+$(?!\n)",
+        description="printable ASCII without spaces",
+    ),
 ]
 EventType: TypeAlias = Literal[
     "message.new",
@@ -137,7 +155,14 @@ class AnswerCallback(Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
     alert: bool = False
     url: (
-        Annotated[str, Meta(max_length=2_048, pattern=r"^https?://[!-~]+$(?!\n)")]
+        Annotated[
+            str,
+            Meta(
+                max_length=2_048,
+                pattern=r"^https?://[!-~]+$(?!\n)",
+                description="an ASCII URL that begins with http:// or https://",
+            ),
+        ]
         | UnsetType
     ) = UNSET
 

@@ -14,7 +14,11 @@ URL_CHARS_MAX = 2_048
 class GetLinkPreview(Struct, frozen=True):
     url: Annotated[
         str,
-        Meta(max_length=URL_CHARS_MAX, pattern=r"^[hH][tT][tT][pP][sS]?://[!-~]+$"),
+        Meta(
+            max_length=URL_CHARS_MAX,
+            pattern=r"^[hH][tT][tT][pP][sS]?://[!-~]+$",
+            description="an ASCII URL that begins with http:// or https://",
+        ),
     ]
 
 

@@ -69,7 +69,13 @@ _Text = Annotated[str, Meta(max_length=4_096)]
 
 
 class QuickReply(Struct, frozen=True, gc=False):
-    shortcut: Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}$" + TO_THE_END)]
+    shortcut: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9_]{1,32}$" + TO_THE_END,
+            description="1 to 32 of a-z, 0-9 and _",
+        ),
+    ]
     text: Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 

@@ -23,7 +23,12 @@ MessageType: TypeAlias = Literal[
     "text", "voice", "file", "image", "video", "payment", "location", "poll"
 ]
 Url: TypeAlias = Annotated[
-    str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f]+$" + TO_THE_END, max_length=2_048)
+    str,
+    Meta(
+        pattern=r"^https?://[^\s\x00-\x1f\x7f]+$" + TO_THE_END,
+        max_length=2_048,
+        description="a URL that begins with http:// or https://",
+    ),
 ]
 _Pixels: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 _Caption: TypeAlias = Annotated[str, Meta(max_length=1_024)]
@@ -68,7 +73,11 @@ class FileContent(Struct, frozen=True, gc=False):
     size_bytes: Annotated[int, Meta(ge=0, le=1 << 42)]
     mime_type: Annotated[
         str,
-        Meta(pattern=r"^[\w.+-]+/[\w.+-]+(;[ -~]*)?$" + TO_THE_END, max_length=127),
+        Meta(
+            pattern=r"^[\w.+-]+/[\w.+-]+(;[ -~]*)?$" + TO_THE_END,
+            max_length=127,
+            description="a media type, such as image/png",
+        ),
     ]
 
 

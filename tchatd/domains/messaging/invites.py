@@ -51,7 +51,12 @@ class CreateInvite(Struct, frozen=True, kw_only=True):
     uses_max: Annotated[int, Meta(ge=1, le=USES_MAX)] | UnsetType = UNSET
     needs_approval: bool = False
     title: Annotated[
-        str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$" + TO_THE_END)
+        str,
+        Meta(
+            max_length=100,
+            pattern=r"^[^\x00-\x1f\x7f]*$" + TO_THE_END,
+            description="text without control characters",
+        ),
     ] = ""
 
 

@@ -49,7 +49,12 @@ IdText: TypeAlias = Annotated[str, _UUID_TEXT]
 """A UUID that is looked up as text and parsed only when it is not found."""
 Name: TypeAlias = Annotated[
     str,
-    Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$" + TO_THE_END),
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]*$" + TO_THE_END,
+        description="text without control characters",
+    ),
 ]
 Seq: TypeAlias = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 Cursor: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]

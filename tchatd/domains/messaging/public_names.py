@@ -78,7 +78,14 @@ class SetPublicName(Struct, frozen=True):
     """name: 5 to 32 of a-z, 0-9 and _, a letter first; its case does not matter."""
 
     dialog_id: IdText
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{4,31}$", max_length=32)]
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z][A-Za-z0-9_]{4,31}$",
+            max_length=32,
+            description="5 to 32 of a-z, 0-9 and _, a letter first",
+        ),
+    ]
 
 
 class DropPublicName(Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
@@ -52,8 +51,8 @@ from tchatd.domains.messaging.store import MESSAGE_NEW, TYPES
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import rfc3339
 from tchatd.kernel.errors import Invalid
+from tchatd.kernel.refusals import located
 
-_PLACE: Final = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
 _SIZE_MAX: Final = (2, GROUP_MEMBERS_MAX, CHANNEL_MEMBERS_MAX, BUSINESS_MEMBERS_MAX)
 _NAMED: Final = ("group", "channel")
 VANISH_AFTER_S_MIN: Final = 3_600
@@ -76,18 +75,14 @@ def content_of(type: str, content: dict[str, Any]) -> Struct:
     try:
         fitting: Struct = msgspec.convert(content, of_type)
     except msgspec.ValidationError as error:
-        raise _unfit(str(error)) from None
+        place, why = located(error, of_type)
+        where = f"content.{place}" if place else "content"
+        raise InvalidContent(fields={where: why}) from None
     if of_type is LocationContent and not (
         math.isfinite(fitting.latitude) and math.isfinite(fitting.longitude)  # type: ignore[attr-defined]
     ):
         raise InvalidContent(fields={"content": "is no place"})
     return fitting
-
-
-def _unfit(message: str) -> InvalidContent:
-    found = _PLACE.match(message)
-    text, place = (found[1], found[2]) if found else (message, "")
-    return InvalidContent(fields={f"content.{place}" if place else "content": text})
 
 
 def check_buttons(buttons: Buttons | UnsetType) -> None:

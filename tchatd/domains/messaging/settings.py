@@ -17,7 +17,11 @@ from tchatd.domains.messaging.store import ADMIN, GUEST, MEMBER, OWNER, TYPES
 Least: TypeAlias = Literal["owner", "admin", "member", "guest"]
 """The least role that may."""
 PublicName: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[a-z][a-z0-9_]{4,31}$" + TO_THE_END)
+    str,
+    Meta(
+        pattern=r"^[a-z][a-z0-9_]{4,31}$" + TO_THE_END,
+        description="5 to 32 of a-z, 0-9 and _, a letter first",
+    ),
 ]
 
 
