@@ -23,6 +23,7 @@ ANSWER_S = 60.0
 LINE_BYTES_MAX = 1 << 24
 HISTORY_LINES_MAX = 1_000
 CELL_CHARS_MAX = 60
+TEXT_CHARS_MAX = 1_000
 PROMPT = "tchatd> "
 
 
@@ -225,14 +226,19 @@ def _pairs(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{indent}{name}"
             yield from _pairs(value, indent + "  ")
         else:
-            yield f"{indent}{name:<{width}}  {_cell(value, 1_000)}"
+            yield f"{indent}{name:<{width}}  {_cell(value, TEXT_CHARS_MAX)}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], total: int) -> str:
     if not rows:
         return "none" if total == 0 else f"0 of {total} shown"
     names = list(rows[0])
-    cells = [[_cell(row.get(name), CELL_CHARS_MAX) for name in names] for row in rows]
+    # What is last is in no other's way: the terminal wraps it.
+    most = [CELL_CHARS_MAX] * (len(names) - 1) + [TEXT_CHARS_MAX]
+    cells = [
+        [_cell(row.get(name), chars) for name, chars in zip(names, most, strict=True)]
+        for row in rows
+    ]
     widths = [
         max(len(name), *(len(line[index]) for line in cells))
         for index, name in enumerate(names)

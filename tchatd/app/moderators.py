@@ -21,6 +21,9 @@ from tchatd.kernel.clock import Clock, rfc3339
 REASON_CHARS_MAX: Final = 500
 SILENCE_S: Final = 7 * 86_400
 """How long a silence lasts that nobody says otherwise of."""
+_RESOLVE_OPTIONS: Final = "--action remove|silence|ban|none --reason WHY [--for 7d]"
+_USER_OPTIONS: Final = "--reason WHY [--for 7d]"
+_MESSAGE_OPTIONS: Final = "--reason WHY"
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION_S_MAX: Final = 100 * 366 * 86_400
@@ -33,27 +36,30 @@ def commands(
     clock: Clock,
     rows_max: int,
 ) -> list[Command]:
-    moderators = _Moderators(auth, moderation, rows_max)
+    moderators = _Moderators(auth, moderation, clock, rows_max)
     letters = _DeadLetters(bots, clock, rows_max)
     return [
         Command(
             "reports",
-            "[list|show|resolve] [N] [OPTIONS…]",
-            "What was reported; resolve takes --action remove|silence|ban|none,"
-            " --reason WHY and --for 7d.",
+            "[list|show|resolve] [N]",
+            "What was reported; act on it.",
             moderators.reports,
+            _RESOLVE_OPTIONS,
         ),
         Command(
             "user",
-            "ban|unban|silence|unsilence USER [OPTIONS…]",
-            "Shut somebody out, or let them not write: --reason WHY, --for 7d.",
+            "ban|unban|silence|unsilence USER",
+            "Shut somebody out, or let them not write; without --for a ban lasts until"
+            " it is ended, a silence 7 days.",
             moderators.user,
+            _USER_OPTIONS,
         ),
         Command(
             "message",
-            "remove ID [OPTIONS…]",
+            "remove ID",
             "Delete a message for everyone; its dialog is told the --reason.",
             moderators.message,
+            _MESSAGE_OPTIONS,
         ),
         Command(
             "moderation",
@@ -92,7 +98,8 @@ def options_of(
             continue
         name, equals, value = argument[2:].partition("=")
         if name not in known:
-            raise ConsoleError("usage", f"no option {argument}")
+            names = ", ".join(f"--{name}" for name in known)
+            raise ConsoleError("usage", f"no option {argument}, but {names}")
         given = value if equals else next(left, None)
         if given is None:
             raise ConsoleError("usage", f"--{name} needs a value")
@@ -105,16 +112,17 @@ def seconds_of(text: str) -> int:
     found = _DURATION.fullmatch(text)
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
     if not 0 < seconds <= _DURATION_S_MAX:
-        raise ConsoleError("usage", "a time is written as 30m, 12h or 7d")
+        raise ConsoleError("usage", "--for is written as 30m, 12h or 7d")
     return seconds
 
 
 class _Moderators:
     def __init__(
-        self, auth: AuthService, moderation: Moderation, rows_max: int
+        self, auth: AuthService, moderation: Moderation, clock: Clock, rows_max: int
     ) -> None:
         self._auth = auth
         self._moderation = moderation
+        self._clock = clock
         self._rows_max = rows_max
 
     # reports
@@ -128,7 +136,8 @@ class _Moderators:
                 return await self._show(await self._report(number))
             case ["resolve", number]:
                 return await self._resolve(await self._report(number), options)
-        raise ConsoleError("usage", "usage: reports [list], show N, or resolve N")
+        usage = f"usage: reports [list], show N, or resolve N {_RESOLVE_OPTIONS}"
+        raise ConsoleError("usage", usage)
 
     async def _list(self) -> Rows:
         reports, total = await self._moderation.store.open_reports(self._rows_max)
@@ -168,13 +177,16 @@ class _Moderators:
         if action is None:
             raise ConsoleError("usage", f"--action is one of {', '.join(ACTIONS)}")
         reason = _reason(options)
-        duration_s = _duration(options, action)
+        until_ms = self._until_ms(options, action)
         if report.resolved_ms is not None:
             raise ConsoleError("conflict", "it is resolved already")
         count = await self._moderation.decisions.resolve(
-            report, action, who=who(), reason=reason, duration_s=duration_s
+            report, action, who=who(), reason=reason, until_ms=until_ms
         )
-        return {"resolved": count, "action": action}
+        answer: dict[str, Any] = {"reports_resolved": count, "action": action}
+        if action in ("ban", "silence"):
+            answer["until"] = _time(until_ms)
+        return answer
 
     async def _report(self, number: str) -> ReportRecord:
         report = await self._moderation.store.report_numbered(_number(number))
@@ -189,7 +201,7 @@ class _Moderators:
         kinds: dict[str, SanctionKind] = {"ban": "ban", "silence": "silence"}
         match plain:
             case ["ban" | "silence" as verb, text]:
-                reason, duration_s = _reason(options), _duration(options, verb)
+                reason, until_ms = _reason(options), self._until_ms(options, verb)
                 user = await self._user(text)
                 ended = await self._moderation.decisions.sanction(
                     user.number,
@@ -197,9 +209,13 @@ class _Moderators:
                     kinds[verb],
                     who=who(),
                     reason=reason,
-                    duration_s=duration_s,
+                    until_ms=until_ms,
                 )
-                return {"user": str(user.id), "sessions_ended": ended}
+                return {
+                    "user": str(user.id),
+                    "until": _time(until_ms),
+                    "sessions_ended": ended,
+                }
             case ["unban" | "unsilence" as verb, text]:
                 reason, user = _reason(options), await self._user(text)
                 was = await self._moderation.decisions.end_sanction(
@@ -210,7 +226,8 @@ class _Moderators:
                     reason=reason,
                 )
                 return {"user": str(user.id), "was_sanctioned": was}
-        raise ConsoleError("usage", "usage: user ban|unban|silence|unsilence USER")
+        usage = f"usage: user ban|unban|silence|unsilence USER {_USER_OPTIONS}"
+        raise ConsoleError("usage", usage)
 
     async def message(self, arguments: Sequence[str]) -> Row:
         plain, options = options_of(arguments, ("reason",))
@@ -223,7 +240,7 @@ class _Moderators:
                 reason = _reason(options)
                 await self._moderation.decisions.remove(id, who=who(), reason=reason)
                 return {"removed": str(id)}
-        raise ConsoleError("usage", "usage: message remove ID --reason WHY")
+        raise ConsoleError("usage", f"usage: message remove ID {_MESSAGE_OPTIONS}")
 
     async def moderation(self, arguments: Sequence[str]) -> Any:
         match list(arguments):
@@ -264,12 +281,16 @@ class _Moderators:
                 "user": _id(ids.get(sanction.number)),
                 "sanction": sanction.kind,
                 "since": rfc3339(sanction.since_ms),
-                "until": rfc3339(sanction.until_ms) if sanction.until_ms else None,
+                "until": _time(sanction.until_ms),
                 "reason": sanction.reason,
             }
             for sanction in shown
         ]
         return Rows(rows, len(sanctions))
+
+    def _until_ms(self, options: Mapping[str, str], action: str) -> int:
+        duration_s = _duration(options, action)
+        return self._clock.now_ms() + 1_000 * duration_s if duration_s else 0
 
     async def _user(self, text: str) -> UserRecord:
         record = await self._auth.find_user(text)
@@ -326,6 +347,11 @@ def _reporter(report: ReportRecord) -> str | None:
     return "filter" if report.reporter == 0 else _id(report.reporter_id)
 
 
+def _time(until_ms: int) -> str | None:
+    """None: until it is ended."""
+    return rfc3339(until_ms) if until_ms else None
+
+
 def _id(id: UUID | None) -> str | None:
     return None if id is None else str(id)
 
@@ -333,7 +359,9 @@ def _id(id: UUID | None) -> str | None:
 def _reason(options: Mapping[str, str]) -> str:
     reason = options.get("reason", "").strip()
     if not reason or len(reason) > REASON_CHARS_MAX:
-        raise ConsoleError("usage", f"--reason has 1 to {REASON_CHARS_MAX} characters")
+        raise ConsoleError(
+            "usage", f"--reason WHY has 1 to {REASON_CHARS_MAX} characters"
+        )
     return reason
 
 

@@ -46,22 +46,22 @@ class Rows(msgspec.Struct, frozen=True):
 
 class Command(msgspec.Struct, frozen=True):
     """usage: the arguments, as `USER [CODE]`; as many as its words, `[…]` optional;
-    any number if it ends with an ellipsis, as `ID [OPTIONS…]`."""
+    any number with options, as `--reason WHY [--for 7d]`."""
 
     name: str
     usage: str
     help: str
     run: Callable[[Sequence[str]], Any | Awaitable[Any]]
+    options: str = ""
 
     @property
     def synopsis(self) -> str:
-        return f"{self.name} {self.usage}".strip()
+        return " ".join(part for part in (self.name, self.usage, self.options) if part)
 
     def takes(self, count: int) -> bool:
         words = self.usage.split()
         needed = sum(not word.startswith("[") for word in words)
-        most = ARGUMENTS_MAX if self.usage.endswith("…]") else len(words)
-        return needed <= count <= most
+        return needed <= count <= (ARGUMENTS_MAX if self.options else len(words))
 
 
 class ConsolePorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,13 +274,16 @@ class Console:
         result = command.run(request.arguments)
         return await result if isinstance(result, Awaitable) else result
 
-    def _help(self, arguments: Sequence[str]) -> Rows:
-        if arguments and arguments[0] not in self._commands:
-            raise _unknown(arguments[0])
+    def _help(self, arguments: Sequence[str]) -> Row | Rows:
+        """One with its options, or all in a line each."""
+        if arguments:
+            command = self._commands.get(arguments[0])
+            if command is None:
+                raise _unknown(arguments[0])
+            return {"usage": command.synopsis, "help": command.help}
         rows = [
-            {"command": command.synopsis, "help": command.help}
+            {"command": f"{command.name} {command.usage}".strip(), "help": command.help}
             for command in self._commands.values()
-            if not arguments or command.name == arguments[0]
         ]
         return Rows(rows, len(rows))
 

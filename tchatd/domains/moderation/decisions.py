@@ -24,7 +24,7 @@ SIGNED_OUT_AT_ONCE: Final = 100
 
 
 class Decisions:
-    """Reason and who are free text, kept for ever; duration_s 0: until it is ended.
+    """Reason and who are free text, kept for ever; until_ms 0: until it is ended.
 
     Who is banned is refused everywhere from then on; that their sessions end, too, is
     done again until it was (`finish`). on_unfinished: it is to be called.
@@ -67,20 +67,18 @@ class Decisions:
         *,
         who: str,
         reason: str,
-        duration_s: int = 0,
+        until_ms: int = 0,
     ) -> int:
         """Ban (sessions end at once) or silence; how many sessions ended.
 
         Raises: Unavailable; if it holds already, `finish` ends the sessions.
         """
         self._standing.check_room()
-        now_ms = self._clock.now_ms()
-        until_ms = now_ms + duration_s * 1000 if duration_s else 0
         sanction = Sanction(
             number=user_number,
             kind=kind,
             until_ms=until_ms,
-            since_ms=now_ms,
+            since_ms=self._clock.now_ms(),
             reason=reason,
         )
         decision = self._decision(kind, f"user {user_id}", who, reason)
@@ -130,7 +128,7 @@ class Decisions:
         *,
         who: str,
         reason: str,
-        duration_s: int = 0,
+        until_ms: int = 0,
     ) -> int:
         """Act on a report, then close it and every other one of the same thing.
 
@@ -149,7 +147,7 @@ class Decisions:
                 action,
                 who=who,
                 reason=reason,
-                duration_s=duration_s,
+                until_ms=until_ms,
             )
         what = f"{report.thing} {report.thing_id}"
         decision = self._decision(f"resolve: {action}", what, who, reason)

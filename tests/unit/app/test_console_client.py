@@ -96,14 +96,21 @@ def test_a_conversation_goes_on_after_an_error_and_leaves_a_private_history(
 
 def test_rows_become_a_table_that_says_how_many_there_are() -> None:
     rows = [
-        {"user": "a", "open": True, "seconds": 1.5, "name": None},
-        {"user": "long\x1b[1m", "open": False, "seconds": 20.0, "name": "x" * 80},
+        {"user": "a", "open": True, "name": "", "seconds": 1.5, "why": None},
+        {
+            "user": "long\x1b[1m",
+            "open": False,
+            "name": "x" * 80,
+            "seconds": 20.0,
+            "why": "y" * 80,
+        },
     ]
     lines = shown({"rows": rows, "total": 9}).splitlines()
-    assert lines[0].split() == ["user", "open", "seconds", "name"]
+    assert lines[0].split() == ["user", "open", "name", "seconds", "why"]
     assert lines[1].split() == ["a", "yes", "1.5", "-"]
     assert "\x1b" not in lines[2]
-    assert lines[2].endswith("…")
+    assert f"{'x' * 59}…" in lines[2]
+    assert lines[2].endswith(" " + "y" * 80)  # what is last wraps
     assert lines[3] == "2 of 9 shown"
     assert shown({"rows": [], "total": 0}) == "none"
 

@@ -83,7 +83,7 @@ async def test_reports_are_listed_shown_and_resolved(console: Console) -> None:
     answer = await console.ask(
         *("reports", "resolve", number, "--action", "ban", "--reason", "scam")
     )
-    assert answer == {"resolved": 1, "action": "ban"}
+    assert answer == {"reports_resolved": 1, "action": "ban", "until": None}
     with pytest.raises(Banned):
         console.world.standing.check_ban(2)
     with pytest.raises(ConsoleError, match="already"):
@@ -95,9 +95,11 @@ async def test_reports_are_listed_shown_and_resolved(console: Console) -> None:
 
 async def test_a_silence_lasts_a_week_unless_told(console: Console) -> None:
     now_ms = console.world.clock.now_ms()
-    await console.ask("user", "silence", "2", "--reason", "noise")
-    await console.ask("user", "silence", "3", "--reason", "noise", "--for", "12h")
-    await console.ask("user", "ban", "4", "--reason", "spam")
+    answers = [
+        await console.ask("user", "silence", "2", "--reason", "noise"),
+        await console.ask("user", "silence", "3", "--reason", "noise", "--for", "12h"),
+        await console.ask("user", "ban", "4", "--reason", "spam"),
+    ]
     sanctions = await console.world.store.sanctions()
     assert [made.until_ms for made in sanctions] == [
         *(now_ms + 7 * 86_400_000, now_ms + 43_200_000, 0)
@@ -105,6 +107,7 @@ async def test_a_silence_lasts_a_week_unless_told(console: Console) -> None:
     shown = await console.ask("moderation", "sanctions")
     assert [row["sanction"] for row in shown.rows] == ["silence", "silence", "ban"]
     assert shown.rows[2]["until"] is None
+    assert [told["until"] for told in answers] == [row["until"] for row in shown.rows]
 
 
 async def test_what_is_decided_says_who_and_why(console: Console) -> None:
@@ -154,6 +157,24 @@ async def test_what_is_wrong_is_told_and_changes_nothing(
         assert refused.value.code == "usage"
     assert await console.world.store.decisions(9) == ([], 0)
     assert await console.world.store.sanctions() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        ("user ban 2", ["--reason"]),
+        ("user kill 2", ["--reason", "--for"]),
+        ("user ban 2 --why x", ["--reason", "--for"]),
+        ("message add 2", ["--reason"]),
+        ("reports close 1", ["--action", "--reason", "--for"]),
+    ],
+)
+async def test_who_misuses_a_command_is_told_its_options(
+    console: Console, line: str, options: list[str]
+) -> None:
+    with pytest.raises(ConsoleError) as refused:
+        await console.ask(*line.split())
+    assert all(option in str(refused.value) for option in options)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,20 @@ async def test_each_command_answers_with_its_result(tmp_path: Path) -> None:
 async def test_help_tells_of_one_command_too(tmp_path: Path) -> None:
     path = tmp_path / "console.sock"
     async with serving(path):
-        (row,) = (await one(path, "help", "kick"))["rows"]
-        assert row["command"] == "kick USER"
+        told = await one(path, "help", "kick")
+        assert told["usage"] == "kick USER"
         assert (await one(path, "help", "reboot"))["code"] == "unknown-command"
+
+
+async def test_options_are_named_by_help_and_by_who_misses_an_argument(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "console.sock"
+    ban = Command("ban", "USER", "Ban.", lambda _: None, "--reason WHY [--for 7d]")
+    async with serving(path, [ban]):
+        usage = "ban USER --reason WHY [--for 7d]"
+        assert (await one(path, "help", "ban"))["usage"] == usage
+        assert (await one(path, "ban"))["message"] == f"usage: {usage}"
 
 
 async def test_lists_are_cut_and_their_total_is_told(tmp_path: Path) -> None:
@@ -203,13 +214,13 @@ async def test_an_answer_over_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 def test_usage_says_how_many_arguments_there_are() -> None:
-    def takes(usage: str) -> list[int]:
-        command = Command("x", usage, "", lambda _: None)
+    def takes(usage: str, options: str = "") -> list[int]:
+        command = Command("x", usage, "", lambda _: None, options)
         return [count for count in range(ARGUMENTS_MAX + 2) if command.takes(count)]
 
     assert takes("") == [0]
     assert takes("USER [CODE]") == [1, 2]
-    assert takes("ID [OPTIONS…]") == list(range(1, ARGUMENTS_MAX + 1))
+    assert takes("ID", "--reason WHY") == list(range(1, ARGUMENTS_MAX + 1))
 
 
 async def test_a_command_knows_who_runs_it(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ async def test_after_a_crash_whoever_is_banned_is_signed_out_in_parts(
 
 async def test_a_silence_signs_nobody_out_and_ends_by_time() -> None:
     world = ModerationWorld()
-    await world.decisions.sanction(2, USERS[2], "silence", **WHO, duration_s=60)
+    until_ms = world.clock.now_ms() + 60_000
+    await world.decisions.sanction(2, USERS[2], "silence", **WHO, until_ms=until_ms)
     assert world.people.signed_out == []
     with pytest.raises(Silenced):
         world.standing.check_send(2)
