@@ -123,17 +123,24 @@ class _Schemas:
 
 
 def _cleaned(schema: Any) -> Any:
-    """With descriptions, which are docstrings, as they are read and not as indented."""
+    """With descriptions, which are docstrings, as they are read and not as indented.
+
+    What `not` takes out of an `enum` is left out: generators of clients do not read it.
+    """
     if isinstance(schema, list):
         return [_cleaned(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    return {
+    cleaned: dict[str, Any] = {
         name: inspect.cleandoc(part)
         if name == "description" and isinstance(part, str)
         else _cleaned(part)
         for name, part in schema.items()
     }
+    if "enum" in cleaned and "not" in cleaned:
+        refused = cleaned.pop("not")["enum"]
+        cleaned["enum"] = [one for one in cleaned["enum"] if one not in refused]
+    return cleaned
 
 
 def _described(

@@ -7,7 +7,7 @@ of a pattern its `Meta` says in its description what must be there; it is not sh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -45,11 +45,11 @@ def _at(of_type: Any, place: str) -> list[inspect.Type]:
     return found
 
 
-def _options(found: list[inspect.Type]) -> Iterator[inspect.Type]:
+def _options(found: Sequence[inspect.Type]) -> Iterator[inspect.Type]:
     """Without unions and metadata around them."""
     for info in found:
         if isinstance(info, inspect.UnionType):
-            yield from _options(list(info.types))
+            yield from _options(info.types)
         elif isinstance(info, inspect.Metadata):
             yield from _options([info.type])
         else:
@@ -68,19 +68,25 @@ def _inside(info: inspect.Type, step: str) -> Iterator[inspect.Type]:
         yield from info.item_types
 
 
-def _choices(found: list[inspect.Type]) -> Iterator[str]:
-    for info in _options(found):
-        if isinstance(info, inspect.LiteralType):
+def _choices(found: Sequence[inspect.Type]) -> Iterator[str]:
+    """Without those that `not` takes out in the description of the type."""
+    for info in found:
+        if isinstance(info, inspect.UnionType):
+            yield from _choices(info.types)
+        elif isinstance(info, inspect.Metadata):
+            refused = (info.extra_json_schema or {}).get("not", {}).get("enum", ())
+            yield from (c for c in _choices([info.type]) if c not in refused)
+        elif isinstance(info, inspect.LiteralType):
             yield from map(str, info.values)
         elif isinstance(info, inspect.EnumType):
             yield from (str(member.value) for member in info.cls)
 
 
-def _forms(found: list[inspect.Type]) -> Iterator[str]:
+def _forms(found: Sequence[inspect.Type]) -> Iterator[str]:
     """Of the strings with a pattern, what they must be."""
     for info in found:
         if isinstance(info, inspect.UnionType):
-            yield from _forms(list(info.types))
+            yield from _forms(info.types)
         elif isinstance(info, inspect.Metadata) and isinstance(
             info.type, inspect.StrType
         ):

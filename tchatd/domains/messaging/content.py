@@ -6,7 +6,7 @@ are dropped. A payment's content is the server's to make, a system message's too
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -21,6 +21,13 @@ TO_THE_END: Final = r"(?!\n)"
 
 MessageType: TypeAlias = Literal[
     "text", "voice", "file", "image", "video", "payment", "location", "poll"
+]
+TypeIn: TypeAlias = Annotated[
+    MessageType, Meta(extra_json_schema={"not": {"enum": ["payment"]}})
+]
+"""Of a message that a client sends: a payment's is made by the server."""
+TypeOut: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"enum": [*get_args(MessageType), "system"]})
 ]
 Url: TypeAlias = Annotated[
     str,

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tchatd.domains.messaging.content import Url
 from tchatd.domains.messaging.models import DRAFT_MAX, Cursor, IdText, Name, Role
-from tchatd.domains.messaging.settings import Least, PublicName
+from tchatd.domains.messaging.settings import SHOWN, Least, PublicName
 from tchatd.kernel.clock import moment_ms
 
 MEMBERS_PAGE_MAX: Final = 100
@@ -122,9 +122,9 @@ class SettingsChange(Struct, frozen=True, kw_only=True):
     slow_mode_s: Annotated[int, Meta(ge=0, le=86_400)] | UnsetType = UNSET
     vanish_after_s: Annotated[int, Meta(ge=0, le=31_536_000)] | UnsetType = UNSET
     needs_approval: bool | UnsetType = UNSET
-    public_name: PublicName | UnsetType | None = UNSET
-    assignee_id: str | UnsetType | None = UNSET
-    is_closed: bool | UnsetType = UNSET
+    public_name: Annotated[PublicName | UnsetType | None, SHOWN] = UNSET
+    assignee_id: Annotated[str | UnsetType | None, SHOWN] = UNSET
+    is_closed: Annotated[bool | UnsetType, SHOWN] = UNSET
 
 
 class ChangeDialog(Struct, frozen=True, kw_only=True):

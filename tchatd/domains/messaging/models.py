@@ -17,7 +17,8 @@ from tchatd.domains.messaging.content import (
     ContentIn,
     ContentOut,
     Forward,
-    MessageType,
+    TypeIn,
+    TypeOut,
     Url,
 )
 from tchatd.domains.messaging.settings import PLAIN, DialogSettings
@@ -119,7 +120,7 @@ class Message(Struct, frozen=True, gc=False):
     dialog_id: str
     seq: int
     sender_id: str
-    type: str
+    type: TypeOut
     content: ContentOut
     created_at: str
     reply_to_id: str | UnsetType = UNSET
@@ -212,7 +213,7 @@ class SendMessage(Struct, frozen=True, gc=False, kw_only=True):
     """
 
     dialog_id: IdText
-    type: MessageType
+    type: TypeIn
     content: ContentIn
     client_id: UUID | UnsetType = UNSET
     reply_to_id: UUID | UnsetType = UNSET

@@ -23,7 +23,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tchatd.domains.messaging import rules
 from tchatd.domains.messaging.beside import ScheduledRow, ScheduleStore
-from tchatd.domains.messaging.content import Buttons, ContentIn, ContentOut, MessageType
+from tchatd.domains.messaging.content import (
+    Buttons,
+    ContentIn,
+    ContentOut,
+    TypeIn,
+    TypeOut,
+)
 from tchatd.domains.messaging.errors import (
     NotAllowed,
     ScheduledNotFound,
@@ -61,7 +67,7 @@ MessageToSend = Callable[[Context, SendMessage], Any]
 class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is sent; as in SendMessage."""
 
-    type: MessageType
+    type: TypeIn
     content: ContentIn
     reply_to_id: UUID | UnsetType = UNSET
     mentions: Annotated[list[UUID], Meta(max_length=MENTIONS_MAX)] | UnsetType = UNSET
@@ -97,7 +103,7 @@ class Scheduled(Struct, frozen=True, gc=False, kw_only=True):
     id: str
     dialog_id: str
     send_at: str
-    type: str
+    type: TypeOut
     content: ContentOut
     reply_to_id: str | UnsetType = UNSET
     mentions: tuple[str, ...] | UnsetType = UNSET

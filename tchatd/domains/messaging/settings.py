@@ -24,6 +24,9 @@ PublicName: TypeAlias = Annotated[
     ),
 ]
 
+SHOWN: Final = Meta(extra_json_schema={"readOnly": True})
+"""Of a setting that has a route of its own; sent unchanged, it is taken."""
+
 
 class DialogSettings(Struct, frozen=True, gc=False, omit_defaults=True):
     """who_may_*: absent leaves it to the dialog's type.
@@ -41,9 +44,9 @@ class DialogSettings(Struct, frozen=True, gc=False, omit_defaults=True):
     slow_mode_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
     vanish_after_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 0
     needs_approval: bool = False
-    public_name: PublicName | UnsetType = UNSET
-    assignee_id: str | UnsetType = UNSET
-    is_closed: bool = False
+    public_name: Annotated[PublicName | UnsetType, SHOWN] = UNSET
+    assignee_id: Annotated[str | UnsetType, SHOWN] = UNSET
+    is_closed: Annotated[bool, SHOWN] = False
 
 
 PLAIN: Final = DialogSettings()

@@ -30,7 +30,10 @@ class Content(msgspec.Struct, frozen=True):
 class Send(msgspec.Struct, frozen=True):
     dialog_id: UUID
     content: Content
-    type: Literal["text", "image"] = "text"
+    type: Annotated[
+        Literal["text", "image", "made"],
+        Meta(extra_json_schema={"not": {"enum": ["made"]}}),
+    ] = "text"
     client_id: UUID | UnsetType = UNSET
 
 
@@ -183,6 +186,12 @@ def test_every_example_is_an_instance_of_its_schema(document: Any) -> None:
                 for content in response.get("content", {}).values():
                     for example in content.get("examples", {}).values():
                         validator.validate(example["value"])
+
+
+def test_a_choice_that_is_refused_is_left_out(document: Any) -> None:
+    type = document["components"]["schemas"]["SendBody"]["properties"]["type"]
+
+    assert type == {"enum": ["image", "text"], "default": "text"}
 
 
 def test_descriptions_are_not_indented_as_in_the_source(document: Any) -> None:

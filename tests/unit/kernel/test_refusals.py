@@ -20,7 +20,14 @@ class Sort(enum.Enum):
 
 
 class Inner(msgspec.Struct, rename={"kind": "type"}):
-    kind: Literal["a", "b"] | UnsetType | None = UNSET
+    kind: (
+        Annotated[
+            Literal["a", "b", "made"],
+            Meta(extra_json_schema={"not": {"enum": ["made"]}}),
+        ]
+        | UnsetType
+        | None
+    ) = UNSET
     sorts: list[Sort] = []
     digits: dict[str, Digits | None] = {}
     other: Annotated[str, Meta(pattern="^x$", max_length=3)] = "x"

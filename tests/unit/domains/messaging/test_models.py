@@ -10,6 +10,8 @@ import pytest
 from tchatd.domains.messaging import content as c
 from tchatd.domains.messaging import events as e
 from tchatd.domains.messaging import models as m
+from tchatd.domains.messaging.member_models import SettingsChange
+from tchatd.domains.messaging.settings import DialogSettings
 
 URL = "https://f.example/a"
 PICTURE = {"file_url": URL, "width": 1, "height": 1}
@@ -174,6 +176,17 @@ def test_content_is_described_for_openapi() -> None:
     assert {kind["title"] for kind in kinds} == {
         type.__name__ for type in c.CONTENT_TYPES.values()
     }
+
+
+def test_what_only_the_server_sets_is_described_so() -> None:
+    def described(of: type[msgspec.Struct]) -> Any:
+        return msgspec.json.schema(of)["$defs"][of.__name__]["properties"]
+
+    assert described(m.SendMessage)["type"]["not"] == {"enum": ["payment"]}
+    assert {"payment", "system"} < set(described(m.Message)["type"]["enum"])
+    for of in (DialogSettings, SettingsChange):
+        shown = {name for name, is_ in described(of).items() if "readOnly" in is_}
+        assert shown == {"public_name", "assignee_id", "is_closed"}
 
 
 def test_every_command_can_be_decoded_from_both() -> None:
