@@ -57,6 +57,13 @@ cdef dict CODES = {
     417: "expectation_failed", 426: "upgrade_required", 431: "head_too_large",
     501: "not_implemented", 505: "version_not_supported",
 }
+# As tchatd.edge.problems says them; what else is wrong has no type of its own.
+cdef dict PROBLEMS = {
+    413: ("too-large", "The request is too large"),
+    414: ("uri-too-long", "The target of the request is too long"),
+    426: ("upgrade-required", "This path speaks WebSocket only"),
+    431: ("head-too-large", "The head of the request is too large"),
+}
 cdef dict PHRASES = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 
@@ -421,10 +428,16 @@ cdef class HttpReactor(Reactor):
 
     cdef void refuse(self, Conn *conn, int status, const char *why):
         """Answer a request that Python never sees, and end the connection."""
-        cdef str phrase = (<bytes>PHRASES[status]).decode()
+        cdef str kind = "about:blank", title = (<bytes>PHRASES[status]).decode()
         cdef str detail = (<bytes>why).decode()
         cdef bytes headers = b"content-type: application/problem+json\r\n"
         self.refusals += 1
+        headers += b"x-request-id: refusal-%d\r\n" % self.refusals
+        if status in PROBLEMS:
+            code, title = PROBLEMS[status]
+            kind = f"urn:tchatd:problem:{code}"
+        if status == 413:
+            detail = f"The body may have {self.body_bytes_max} bytes."
         if status == 426:
             headers += b"sec-websocket-version: 13\r\nupgrade: websocket\r\n"
         if conn.request != NULL:
@@ -432,9 +445,10 @@ cdef class HttpReactor(Reactor):
             conn.request = NULL
         self.set_timer(conn, 0)
         self.answer(conn, status, headers, json.dumps({
-            "type": "about:blank", "title": phrase, "status": status,
-            "detail": detail, "instance": f"urn:tchatd:refusal:{self.refusals}",
+            "type": kind, "title": title, "status": status, "detail": detail,
+            "instance": f"urn:tchatd:request:refusal-{self.refusals}",
             "error": CODES[status], "message": detail,
+            "details": {},
         }).encode(), True)
 
     def respond(self, uint64_t connection, int status, bytes headers not None,

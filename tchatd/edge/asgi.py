@@ -317,7 +317,8 @@ class AsgiServer:
                 part = message.get("body", b"")
                 size += len(part)
                 if size > settings.body_bytes_max:
-                    refusal = TooLarge()
+                    most = settings.body_bytes_max
+                    refusal = TooLarge(f"The body may have {most} bytes.")
                 elif self._bodies_bytes + len(part) > settings.bodies_bytes_max:
                     refusal = Unavailable("Too much is being received already.")
                 if refusal is None:

@@ -80,6 +80,7 @@ async def test_a_body_over_the_limit_is_too_large(tmp_path: Path) -> None:
         answer = await http.post("/say", content=b"x" * 2_000, headers=AUTHORIZED)
 
     assert answer.status_code == 413
+    assert answer.json()["detail"] == "The body may have 1000 bytes."
 
 
 @pytest.mark.parametrize("http2", [False, True])

@@ -9,8 +9,10 @@ import socket
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from tchatd.edge.problems import HeadTooLarge, TooLarge, UriTooLong, problem_of
 from tchatd_ext import http1_py
 from tchatd_ext.frame_py import compress, encode
 from tchatd_ext.gateway import CLOSED, MESSAGE, REQUEST, Frame, Gateway, Request
@@ -42,6 +44,8 @@ def problem(response: bytes) -> tuple[int, dict[str, object]]:
     told = json.loads(body)
     assert told["status"] == status
     assert told.keys() >= {"type", "title", "detail", "error", "message"}
+    request_id = str(told["instance"]).removeprefix("urn:tchatd:request:")
+    assert f"x-request-id: {request_id}\r\n" in head.decode() + "\r\n"
     return status, told
 
 
@@ -256,7 +260,22 @@ def test_what_cannot_become_a_request_is_refused_at_once(edge: Edge, name: str) 
 def test_what_is_too_long_or_unknown_has_its_status(
     edge: Edge, data: bytes, status: int
 ) -> None:
-    assert problem(edge.client().send(data).receive_end())[0] == status
+    got, told = problem(edge.client().send(data).receive_end())
+    assert got == status
+    of = {error.status: error for error in (UriTooLong, HeadTooLarge)}.get(status)
+    if of is not None:
+        assert told["type"] == f"urn:tchatd:problem:{of.code}"
+        assert (told["title"], told["error"]) == (of.title, of.short_code)
+
+
+def test_a_body_over_the_limit_is_the_problem_it_is_behind_a_route() -> None:
+    with Edge(body_bytes_max=1000) as edge:
+        client = edge.client().send(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
+        )
+        _, told = problem(client.receive_end())
+    wanted = problem_of(TooLarge("The body may have 1000 bytes."), "refusal-1")
+    assert told == msgspec.to_builtins(wanted)
 
 
 def test_a_chunked_body_over_the_limit_is_refused() -> None:
