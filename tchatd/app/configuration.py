@@ -21,6 +21,7 @@ from tchatd.app.settings import (
     broken_relations,
     unsafe_in_production,
 )
+from tchatd.kernel.refusals import WRONG_FORM, located
 
 NAME = "tchatd.toml"
 PREFIX = "TCHATD_"
@@ -33,7 +34,6 @@ RESERVED = re.compile(
 )
 _PACKAGED = Path(__file__).with_name(NAME)  # put there by the build (see setup.py)
 _SOURCE_TREE = Path(__file__).parents[2] / NAME
-_AT = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
 class ConfigurationError(Exception):
@@ -76,9 +76,7 @@ def load(
     for key, value in (overrides or {}).items():
         _put(values, key, value)
         origins[key] = "the command line"
-    if problems:
-        raise ConfigurationError(problems)
-    return _checked(values, origins)
+    return _checked(values, origins, problems)
 
 
 def keys(section: type[msgspec.Struct] = Settings, prefix: str = "") -> Iterator[str]:
@@ -160,7 +158,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
     for name, value in over.items():
         if isinstance(value, dict) and isinstance(base.get(name), dict):
             _merge(base[name], value)
-        else:
+        elif not isinstance(base.get(name), dict):  # else `_unknown` said so
             base[name] = value
 
 
@@ -169,6 +167,12 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         values = values.setdefault(section, {})
     values[name] = value
+
+
+def _get(values: Any, key: str) -> Any:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def _apply_environment(
@@ -204,16 +208,21 @@ def _parsed(text: str, wanted: Any) -> Any:
     return msgspec.convert(text, wanted, strict=False)
 
 
-def _checked(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
-    try:
-        settings = msgspec.convert(values, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError([_explained(error, values, origins)]) from None
-    broken = list(broken_relations(settings))
-    problems = [f"{_origin(origins, key)}: {key}: {why}" for key, why in broken]
-    if settings.mode == "production":
+def _checked(
+    values: dict[str, Any], origins: Mapping[str, str], problems: list[str]
+) -> Settings:
+    """problems: so far. Relations are of right values: they are looked at last."""
+    settings, wrong = _converted(values, origins)
+    problems = problems + wrong
+    if not wrong:
         problems += [
-            f'{_origin(origins, key)}: {key}: not in mode = "production": {why}'
+            f"{_blamed(origins, key)}: {key}: {why}"
+            for key, why in broken_relations(settings)
+        ]
+    if not wrong and settings.mode == "production":
+        problems += [
+            f"{_origin(origins, key if key in _set(origins) else 'mode')}: {key}: "
+            f'not in mode = "production": {why}'
             for key, why in unsafe_in_production(settings)
         ]
     if problems:
@@ -221,36 +230,62 @@ def _checked(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _converted(
+    values: dict[str, Any], origins: Mapping[str, str]
+) -> tuple[Settings, list[str]]:
+    """msgspec stops at the first wrong value: it is said, and its default is taken."""
+    problems: list[str] = []
+    defaults = _read(default_path())
+    while True:
+        try:
+            return msgspec.convert(values, Settings), problems
+        except msgspec.ValidationError as error:
+            key, problem = _explained(error, values, origins)
+            problems.append(problem)
+            default = _get(defaults, key)
+            if default is None or default == _get(values, key):
+                raise ConfigurationError(problems) from None
+            _put(values, key, default)
+
+
 def _explained(
     error: msgspec.ValidationError, values: Any, origins: Mapping[str, str]
-) -> str:
-    """msgspec says "Expected `int`, got `str` - at `$.listen.backlog`"."""
-    text = str(error)
-    found = _AT.search(text)
-    key = re.sub(r"\[.*?\]", "", found[1]) if found else ""
-    missing = re.search(r"missing required field `(\w+)`", text)
-    if missing:
-        key = f"{key}.{missing[1]}".lstrip(".")
-        return f"{default_path()}: {key}: is missing"
-    sentence = _plain(_AT.sub("", text))
-    value: Any = values
-    for name in key.split("."):
-        value = value.get(name, "") if isinstance(value, dict) else ""
+) -> tuple[str, str]:
+    """The key, and what msgspec says: "Expected `int` - at `$.listen.backlog`"."""
+    place, text = located(error, Settings)
+    key = re.sub(r"\[.*?\]", "", place)
+    if text == "is required":
+        return key, f"{default_path()}: {key}: is missing"
+    sentence = _plain(text)
+    value = _get(values, key)
     if isinstance(value, dict):  # a relation inside of one section names its key first
         name, _, rest = sentence.partition(" ")
         if name in value:
             key, sentence, value = f"{key}.{name}", rest, value[name]
     shown = "" if "dsn" in key or "secret" in key else f" (it is {value!r})"
-    return (
-        f"{_origin(origins, key)}: {key}: {sentence[:1].lower()}{sentence[1:]}{shown}"
-    )
+    sentence = sentence[:1].lower() + sentence[1:] + shown
+    return key, f"{_origin(origins, key)}: {key}: {sentence}"
 
 
 def _plain(sentence: str) -> str:
     """msgspec's sentence for people; the only patterns are those of addresses."""
-    if "matching regex" in sentence:
+    if sentence == WRONG_FORM or "matching regex" in sentence:
         return "expected HOST:PORT, as 127.0.0.1:8080, [::1]:8080 or :8080"
     return sentence.replace("`", "")
+
+
+def _set(origins: Mapping[str, str]) -> dict[str, str]:
+    """Without what is as it is by default."""
+    return {key: by for key, by in origins.items() if by != str(default_path())}
+
+
+def _blamed(origins: Mapping[str, str], key: str) -> str:
+    """Where a relation was broken: by what was set, though it is said of a default."""
+    own = _set(origins)
+    section = key.rpartition(".")[0] + "."
+    near = [by for name, by in own.items() if name.startswith(section)]
+    found = [own[key]] if key in own else near or list(own.values())
+    return ", ".join(dict.fromkeys(found)) or str(default_path())
 
 
 def _origin(origins: Mapping[str, str], key: str) -> str:

@@ -341,7 +341,11 @@ def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
     if s.providers.email.kind == "sandbox":
         yield "providers.email.kind", "the sandbox shows codes to whoever reads the log"
     if not (s.postgres.dsn or s.postgres.dsn_file):
-        yield "postgres.dsn", "the embedded PostgreSQL is for development"
+        yield (
+            "postgres.dsn",
+            "the embedded PostgreSQL is for development; name yours by"
+            " postgres.dsn_file or the environment variable TCHATD_POSTGRES_DSN",
+        )
     if s.log.level == "debug":
         yield "log.level", "debug lines are for development"
     if s.link_previews.allow_private:

@@ -16,7 +16,7 @@ from msgspec import inspect
 _PLACE: Final = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`$")
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
-_WRONG_FORM: Final = "is not of the right form"
+WRONG_FORM: Final = "is not of the right form"
 
 
 def located(error: msgspec.ValidationError, of_type: Any) -> tuple[str, str]:
@@ -33,7 +33,7 @@ def located(error: msgspec.ValidationError, of_type: Any) -> tuple[str, str]:
             text = "must be one of " + ", ".join(choices)
     elif "matching regex" in text:
         form = next(_forms(_at(of_type, place)), "")
-        text = f"must be {form}" if form else _WRONG_FORM
+        text = f"must be {form}" if form else WRONG_FORM
     return place, text
 
 

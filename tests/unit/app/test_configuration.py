@@ -115,7 +115,7 @@ def test_variables_that_are_no_settings_are_left_alone() -> None:
         ('[listen]\nbacklog = "7"\n', "listen.backlog: expected int"),
         ("[listen]\nbacklog = 0\n", "listen.backlog: expected int >= 1"),
         ('[listen]\nbind = "x"\n', "listen.bind: expected HOST:PORT"),
-        ('mode = "test"\n', "mode: invalid enum value 'test'"),
+        ('mode = "test"\n', "mode: must be one of development, production"),
         ("listen = 7\n", "listen: is a section, [listen]"),
         ('[metrics]\nallow = ["x"]\n', "metrics.allow: 'x' is no address"),
         ("[auth]\ncode_resend_s = 1000\n", "auth.code_resend_s: is at most"),
@@ -166,7 +166,35 @@ def test_production_refuses_what_is_unsafe(tmp_path: Path) -> None:
         *("providers.sms.kind", "providers.email.kind", "postgres.dsn"),
         *("log.level", "metrics.allow"),
     ):
-        assert f"{key}: not in mode" in text
+        assert f"{path}: {key}: not in mode" in text
+    assert "dsn_file or the environment variable TCHATD_POSTGRES_DSN" in text
+
+
+def test_a_relation_that_a_default_breaks_is_of_the_file_that_broke_it(
+    tmp_path: Path,
+) -> None:
+    path = own(tmp_path, "[gateway]\nping_interval_s = 70\n")
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}: gateway.idle_s: is less than")
+    (problem,) = problems(None, {"TCHATD_GATEWAY_PING_INTERVAL_S": "70"})
+    assert problem.startswith("environment variable TCHATD_GATEWAY_PING_INTERVAL_S: ")
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    path = own(
+        tmp_path,
+        'mode = "test"\nlisten = 7\n[log]\nlevel = "loud"\ncolour = 1\n'
+        "[gateway]\nidle_s = -1\n[auth]\ncode_resend_s = 1000\n",
+    )
+    found = problems(path, {"TCHATD_HTTP_REQUEST_S": "soon", "TCHATD_DAT": "x"})
+    keys = [problem.split(": ")[1] for problem in found]
+    assert sorted(keys) == sorted(
+        [
+            *("listen", "log.colour", "http.request_s"),
+            *("mode", "log.level", "gateway.idle_s", "auth.code_resend_s"),
+            "there is no such key; did you mean TCHATD_DATA?",
+        ]
+    )
 
 
 @pytest.mark.parametrize("overrides", [{"listen.bind": "8081"}, {}])
