@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,7 @@ def test_others_run_while_it_searches(generation: Generation, writer: Writer) ->
     def count() -> None:
         while not done.is_set():
             counts[0] += 1
+            time.sleep(0)  # gives the interpreter back, as nobody else would ask for it
 
     thread = threading.Thread(target=count)
     thread.start()
