@@ -57,6 +57,8 @@ _REST_SHARE: Final = 4.0
 everybody's, and an index that is behind must not slow those who talk."""
 _BUILD_REST_SHARE: Final = 1.0
 """The same while all is built, which somebody waits for."""
+_PREPARED_FROM: Final = 10_000
+"""Records to catch up with, from which the store is told before."""
 _POSITIONS_A_COMMIT: Final = 100_000
 """Of records that change nothing that is found, before the position alone is kept."""
 _PEOPLE_PAGE: Final = 1_000
@@ -74,7 +76,7 @@ class IndexerSettings(Struct, frozen=True, kw_only=True):
     """
 
     commit_interval_s: float = 0.5
-    waiting_max: int = 20_000
+    waiting_max: int = 100_000
     people_interval_s: float = 1.0
     rows_max: int = 500
     retry_s: float = 5.0
@@ -244,11 +246,15 @@ class Indexer:
     async def _catch_up(self) -> None:
         """No commit within a range: what is new in the index is put once."""
         rows_max = self._settings.rows_max
+        prepared = 0
         while True:
             flushed = self._flushed_position()
             if self._fed_position >= flushed:
                 self._is_live = True  # what is flushed from here on is told
                 return
+            if flushed - max(self._fed_position, prepared) > _PREPARED_FROM:
+                await self._source.prepare()
+                prepared = flushed
             until = min(self._fed_position + rows_max, flushed)
             began_s = time.perf_counter()
             await self._put_all(await self._source.changes(self._fed_position, until))

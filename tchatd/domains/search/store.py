@@ -181,6 +181,10 @@ PUTS_MAX: Final = 5_000
 class SearchSource(Protocol):
     """Where the index is built from. Everything raises `Unavailable`, too."""
 
+    async def prepare(self) -> None:
+        """Much is about to be asked of `changes`, up to what is there now."""
+        ...
+
     async def changes(self, after: int, until: int) -> Sequence[Change]:
         """What records with after < position <= until made of messages and dialogs, as
         it is now. New: it was said by one of them."""

@@ -79,6 +79,10 @@ class MemorySearchSource:
     def __init__(self, store: MemoryDialogStore) -> None:
         self._store = store
         self.persons: list[PersonDoc] = []
+        self.prepared = 0
+
+    async def prepare(self) -> None:
+        self.prepared += 1
 
     async def changes(self, after: int, until: int) -> list[Change]:
         new: set[MessageKey] = set()

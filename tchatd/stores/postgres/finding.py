@@ -95,6 +95,13 @@ class PostgresSearchSource:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    async def prepare(self) -> None:
+        """Until a block range is summarized every query by position reads all of it;
+        PostgreSQL's own turn at that comes once a minute."""
+        await self._pool.fetch(
+            "SELECT brin_summarize_new_values('events_position'::regclass)"
+        )
+
     async def changes(self, after: int, until: int) -> list[Change]:
         rows = await self._pool.fetch(
             f"""SELECT {_MESSAGE}, e.kind FROM events e

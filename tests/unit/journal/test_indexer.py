@@ -13,6 +13,7 @@ import trio
 from tchatd.domains.messaging.message_commands import DeleteMessage, EditMessage
 from tchatd.domains.search.errors import IndexStuck
 from tchatd.domains.search.store import Change, Doc, MessageDoc, PersonDoc
+from tchatd.journal import indexer
 from tchatd.journal.indexer import PEOPLE_OVERLAP_MS, IndexerSettings
 from tchatd.kernel.errors import Unavailable
 from tchatd.stores.memory.finding import MemorySearchSource
@@ -210,6 +211,24 @@ async def test_too_much_at_once_is_read_from_the_store(autojump_clock: object) -
         await here.settled()
         assert here.indexer.waiting == 0
         assert await here.found(2, "hello", limit=50) == ids[::-1]
+
+
+async def test_the_store_is_told_before_much_is_asked_of_it(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "_PREPARED_FROM", 20)
+    settings = IndexerSettings(waiting_max=0, rows_max=7)
+    async with feeding(Searching(Core(), Disk(), settings)) as here:
+        dialog = await here.core.do(1, with_user(2))
+        for n in range(10):
+            await say(here, dialog, f"hello {n}")
+        await here.settled()
+        assert here.source.prepared == 0
+        for n in range(40):
+            await say(here, dialog, f"hello {n}")
+        await here.settled()
+        assert here.source.prepared == 1
+        assert len(await here.found(2, "hello", limit=50)) == 50
 
 
 async def test_a_rebuild_makes_the_same_index_and_loses_nothing_meanwhile(

@@ -173,5 +173,20 @@ async def test_every_read_goes_by_an_index(pool: Pool) -> None:
         " ORDER BY updated_ms, number LIMIT 1000"
     )
     assert "users_updated" in people
-    docs = await PostgresSearchSource(pool).changes(150_000, 152_000)
+    source = PostgresSearchSource(pool)
+    await pool.execute(
+        """INSERT INTO events (dialog_number, position, at_ms, seq, actor, ordinal,
+            kind, actor_id, body)
+        SELECT n % 2000 + 1, n, 0, n / 2000 + 1, 1, 1, 2, '', repeat('x', 100)
+        FROM generate_series(200000, 299999) AS n"""
+    )
+    late = "SELECT body FROM events e WHERE e.position > 299000"
+    read = "EXPLAIN (ANALYZE, FORMAT JSON) " + late
+    ((before,),) = await pool.fetch(read)
+    await source.prepare()
+    ((after,),) = await pool.fetch(read)
+    removed = "Rows Removed by Index Recheck"
+    assert before[0]["Plan"][removed] > 90_000
+    assert after[0]["Plan"][removed] < 10_000
+    docs = await source.changes(150_000, 152_000)
     assert len(docs) == 2_000
