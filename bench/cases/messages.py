@@ -29,12 +29,16 @@ RATE_AT_LEAST = 15_000.0
 A_CPU_SECOND_AT_LEAST = 8_000.0
 CLOSED_P99_MS_AT_MOST = 30.0
 OPEN_P50_MS_AT_MOST, OPEN_P99_MS_AT_MOST = 2.0, 8.0
+OPEN_S = 40.0
+"""At least one turn of the kernel's at writing back what PostgreSQL left in its cache
+(`vm.dirty_expire_centisecs`, 30 s): every sync waits for it, 100 to 200 ms here."""
 RECORD_BYTES, DISK_APPENDS = 256, 2_000
 FLUSH_WAIT_S = 60.0
 
 
 def run(plan: Plan) -> Report:
     seconds = 4.0 if plan.quick else 10.0
+    open_s = 4.0 if plan.quick else OPEN_S
     report = Report(
         "messages",
         seed=plan.seed,
@@ -44,6 +48,7 @@ def run(plan: Plan) -> Report:
             text_bytes=TEXT_BYTES,
             open_loop_rate=RATE,
             measured_s=seconds,
+            open_loop_s=open_s,
         ),
     )
     with MeasuredDaemon() as daemon, tempfile.TemporaryDirectory() as folder:
@@ -55,8 +60,8 @@ def run(plan: Plan) -> Report:
         for _ in range(plan.runs):
             # Tokens live 15 minutes: fresh ones for each run.
             pairs = write_pairs(Path(folder) / "pairs", sign(daemon, ids), dialogs)
-            for rate in (None, RATE):
-                measure(plan, report, daemon, pairs, rate, seconds)
+            measure(plan, report, daemon, pairs, None, seconds)
+            measure(plan, report, daemon, pairs, RATE, open_s)
     return report
 
 
