@@ -155,7 +155,9 @@ def test_over_tls_a_page_larger_than_the_queue_is_sent() -> None:
     number = transport.opened(state)
 
     assert transport.queue(number, b"x" * 1_000)
-    assert not transport.queue(number, b"y" * 10)
+    assert transport.queue(number, b"y" * 10)
+    state.is_sending = True
+    assert not all(transport.queue(number, b"y" * 10) for _ in range(20))
     assert [len(frame) for frame in state.frames] != [1_000]
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from msgspec import UNSET
 
@@ -27,6 +26,7 @@ from tchatd.domains.messaging.rows import message_of
 from tchatd.domains.messaging.settings import DialogSettings
 from tchatd.domains.messaging.vanishing import PAUSE_MS, POLL_S, Vanishing
 from tchatd.journal.errors import JournalFull
+from tchatd.kernel.encoding import encode_json
 from tchatd.kernel.errors import DomainError
 from tests.support.beside import Around, around
 from tests.support.messaging import shape, text, user_id
@@ -292,7 +292,7 @@ async def everything(
     ]
     get = GetMessage(UUID(message_id))
     answers.append(await site.ask(2, site.core.service.messages.get_message, get))
-    return [msgspec.json.encode(answer).decode() for answer in answers]
+    return [encode_json(answer).decode() for answer in answers]
 
 
 async def test_an_expired_message_is_as_its_deletion_will_leave_it(
