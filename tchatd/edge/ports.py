@@ -57,8 +57,9 @@ class Visibility(Protocol):
 class Members(Protocol):
     """Who is in a dialog."""
 
-    async def members_of(self, user_number: int, dialog_id: str) -> BitMap:
-        """The numbers of its members, for one of them.
+    async def members_of(self, user_number: int, dialog_id: str) -> tuple[BitMap, bool]:
+        """The numbers of its members, and whether this one of them may know who they
+        are.
 
         Raises:
             DomainError: there is no such dialog, or it is not the user's to see.

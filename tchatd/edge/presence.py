@@ -349,16 +349,19 @@ class Presence:
         numbers: Mapping[UUID, int] = {}
         count: int | UnsetType = UNSET
         opened: Mapping[UUID, int] = {}
+        is_seen = False
         if not isinstance(command.user_ids, UnsetType):
             ids = command.user_ids
             numbers = await self._directory.numbers_of(ids)
         elif isinstance(command.dialog_id, UnsetType):
             raise Invalid("Give user_ids or dialog_id.")
         if not isinstance(command.dialog_id, UnsetType):
-            members = await self._members.members_of(viewer, str(command.dialog_id))
+            dialog_id = str(command.dialog_id)
+            members, sees_them = await self._members.members_of(viewer, dialog_id)
             if len(members) > self._settings.dialog_members_max:
                 count = self.online_count(members)
-            else:
+            elif sees_them:
+                is_seen = True
                 others = [number for number in members if number != viewer]
                 by_number = await self._directory.ids_of(others)
                 opened = {id: number for number, id in by_number.items()}
@@ -370,13 +373,11 @@ class Presence:
             if numbers:
                 self._watches.add(connection, BY_NAME, numbers.values(), sees)
             if not isinstance(command.dialog_id, UnsetType):
-                dialog = str(command.dialog_id)
-                self._watches.add(connection, dialog, opened.values(), sees)
+                self._watches.add(connection, dialog_id, opened.values(), sees)
         listed = self._listed(viewer, [*ids, *opened], together)
-        if isinstance(count, UnsetType) and not isinstance(
-            command.dialog_id, UnsetType
-        ):
-            # Of few members a plain count would tell of each what they hide.
+        if is_seen:
+            # Of few members a plain count would tell of each what they hide, and any
+            # count would to who may not know who they are.
             count = sum(
                 self._seen(viewer, number).status != "offline"
                 for number in (viewer, *opened.values())

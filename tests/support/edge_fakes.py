@@ -101,17 +101,18 @@ class FakeVisibility:
 
 
 class FakeMembers:
-    """Members of dialogs by the dialog's number (see `dialog_id`)."""
+    """Members of dialogs by the dialog's id. unseeing: who may not know the others."""
 
     def __init__(self) -> None:
         self.of: dict[str, BitMap] = {}
+        self.unseeing: set[int] = set()
 
-    async def members_of(self, user_number: int, dialog_id: str) -> BitMap:
+    async def members_of(self, user_number: int, dialog_id: str) -> tuple[BitMap, bool]:
         await trio.lowlevel.checkpoint()
         members = self.of.get(dialog_id, BitMap())
         if user_number not in members:
             raise NotFound
-        return members
+        return members, user_number not in self.unseeing
 
 
 class FakeRequest:

@@ -7,6 +7,7 @@ from typing import Final
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import DialogNotFound
 from tchatd.domains.messaging.identifiers import uuid_bytes, uuid_text
+from tchatd.domains.messaging.settings import SEE_MEMBERS
 from tchatd.domains.messaging.state import MessagingState
 from tchatd.domains.messaging.store import CommandLog
 from tchatd.kernel.bitmaps import BitMap
@@ -66,9 +67,14 @@ class DialogAccess:
                 raise DialogNotFound
         raise Unavailable("Too much is being loaded.")
 
-    async def members_of(self, user_number: int, dialog_id: str) -> BitMap:
-        """Who is in it, for one of them. Raises: as `open`."""
-        return (await self.open(user_number, dialog_id)).members
+    async def members_of(self, user_number: int, dialog_id: str) -> tuple[BitMap, bool]:
+        """Who is in it, and whether this one of them may know who they are.
+
+        Raises: as `open`.
+        """
+        dialog = await self.open(user_number, dialog_id)
+        sees = dialog.may(dialog.by_number[user_number], SEE_MEMBERS)
+        return dialog.members, sees
 
     async def look_up(self, id: bytes) -> DialogState | None:
         """The dialog whoever asks; None if there is none, until the next await."""

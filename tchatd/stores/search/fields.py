@@ -87,7 +87,7 @@ def writing(run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return run(*args, **kwargs)
     except (ValueError, OSError, RuntimeError) as error:
         raise IndexStuck(str(error)) from error
-    except BaseException as error:
+    except BaseException as error:  # a panic is one, and nothing else is taken
         if not _is_panic(error):
             raise
         raise IndexStuck(str(error)) from error
@@ -99,7 +99,7 @@ def reading(run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return run(*args, **kwargs)
     except (ValueError, OSError, RuntimeError) as error:
         raise IndexBroken(str(error)) from error
-    except BaseException as error:
+    except BaseException as error:  # a panic is one, and nothing else is taken
         if not _is_panic(error):
             raise
         raise IndexBroken(str(error)) from error

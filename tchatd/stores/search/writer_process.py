@@ -57,7 +57,7 @@ class WriterProcess:
         writer = cls(process)
         try:
             await writer._reply()
-        except BaseException:
+        except BaseException:  # also when cancelled: no process is left behind
             await writer.close()
             raise
         return writer

@@ -378,6 +378,21 @@ async def test_an_open_dialog_watches_its_other_members() -> None:
         assert updates(edge, 1) == []
 
 
+async def test_who_may_not_know_the_members_is_told_of_none() -> None:
+    """Nor how many of few are here, which would tell of each."""
+    async with running() as edge:
+        edge.members.of[DIALOG] = BitMap([1, 2, 3])
+        edge.members.unseeing.add(1)
+        come(edge, 1, "u1")
+        come(edge, 2, "u2")
+        answer = await ask(edge, 1, "presence.watch", dialog_id=DIALOG)
+        assert answer == {"presence": []}
+        come(edge, 3, "u3")
+        assert updates(edge, 1) == []
+        answer = await ask(edge, 2, "presence.watch", dialog_id=DIALOG)
+        assert answer["online_count"] == 3
+
+
 async def test_who_hides_or_blocks_is_not_counted_in_a_small_dialog() -> None:
     async with running() as edge:
         edge.members.of[DIALOG] = BitMap([1, 2, 3, 4, 5])

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from tchatd.domains.messaging.access import ATTEMPTS_MAX, DialogAccess
 from tchatd.domains.messaging.errors import DialogNotFound
@@ -30,6 +31,19 @@ async def test_only_members_find_a_dialog(core: Core) -> None:
             access.find(user, dialog.id)
         with pytest.raises(DialogNotFound):
             await access.open(user, dialog.id)
+
+
+@pytest.mark.parametrize("type", ["group", "channel"])
+async def test_who_may_not_see_the_members_is_said_so(core: Core, type: str) -> None:
+    command = structs.replace(group_of([2]), type=type)
+    dialog = await core.do(1, command)
+    access = access_of(core)
+    members, owner_sees = await access.members_of(1, dialog.id)
+    assert (set(members), owner_sees) == ({1, 2}, True)
+    _, member_sees = await access.members_of(2, dialog.id)
+    assert member_sees == (type == "group")
+    with pytest.raises(DialogNotFound):
+        await access.members_of(3, dialog.id)
 
 
 async def test_what_is_not_in_memory_is_loaded_by_id_in_any_case(core: Core) -> None:
