@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import inspect
 _PLACE: Final = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`$")
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
+_TYPES_KEPT_MAX: Final = 1_000
 WRONG_FORM: Final = "is not of the right form"
 
 
@@ -37,9 +39,15 @@ def located(error: msgspec.ValidationError, of_type: Any) -> tuple[str, str]:
     return place, text
 
 
+@lru_cache(_TYPES_KEPT_MAX)
+def _described(of_type: Any) -> inspect.Type:
+    """Ten times what a request costs, and there are only as many as commands."""
+    return inspect.type_info(of_type)
+
+
 def _at(of_type: Any, place: str) -> list[inspect.Type]:
     """What may stand at a place, by the types on the way there."""
-    found = [inspect.type_info(of_type)]
+    found = [_described(of_type)]
     for step in _STEP.findall(place):
         found = [inner for info in _options(found) for inner in _inside(info, step)]
     return found
