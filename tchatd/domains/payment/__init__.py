@@ -1,0 +1,1 @@
+"""Owns payment: ledger, wallets, transactions, QR."""

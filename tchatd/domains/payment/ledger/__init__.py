@@ -1,0 +1,1 @@
+"""Owns the double-entry ledger: accounts, postings, holds, and what may move."""
