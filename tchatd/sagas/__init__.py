@@ -1,0 +1,1 @@
+"""Runs sagas: claims them, runs their steps, keeps what they do."""
