@@ -165,7 +165,8 @@ class Books:
     def hold(self, hold: Hold) -> None:
         """Keep an amount back. Raises as `transfer`, and HoldEnded if it has expired.
 
-        The credit's ceiling is looked at when it is posted.
+        The credit's ceiling is looked at now and not again: what was begun is let
+        through when it is posted.
         """
         assert hold.state is HoldState.PENDING
         assert hold.id not in self._holds, "a hold's id is made anew each time"
@@ -174,6 +175,7 @@ class Books:
         if hold.expires_ms <= self.now_ms:
             raise HoldEnded
         self._check_funds(debit, hold.amount_minor)
+        self._check_ceiling(credit, hold.amount_minor, settles=False)
         self._change(debit).held += hold.amount_minor
         for mapping in (self._holds, self.new_holds):
             self._remember(mapping, hold.id)
@@ -186,7 +188,7 @@ class Books:
 
         Raises:
             HoldUnknown, HoldEnded, HoldExceeded: of the hold.
-            AccountClosed, BalanceTooHigh: of the credit.
+            AccountClosed: of the credit. BalanceTooHigh: past `BALANCE_MAX`.
         """
         hold = self.held(hold_id)
         amount = hold.amount_minor if amount_minor is None else amount_minor
@@ -198,7 +200,7 @@ class Books:
         debit, credit = self._pair(hold.debit, hold.credit)
         self._check_open(debit, credit, settles=True)
         self._check_ceiling(credit, amount, settles=True)
-        self._end(hold, HoldState.POSTED, amount)
+        self._end(hold, HoldState.POSTED, amount, transfer_id)
         return self._moved(debit, credit, amount, transfer_id, hold.code)
 
     def void(self, hold_id: UUID) -> Hold:
@@ -211,7 +213,7 @@ class Books:
         if hold.state is not HoldState.PENDING:
             raise HoldEnded
         is_over = hold.expires_ms <= self.now_ms
-        self._end(hold, HoldState.EXPIRED if is_over else HoldState.VOIDED, 0)
+        self._end(hold, HoldState.EXPIRED if is_over else HoldState.VOIDED)
         return hold
 
     def spend(self, number: int, spending: Spending) -> None:
@@ -313,11 +315,19 @@ class Books:
         self.postings.append(into)
         return out, into
 
-    def _end(self, hold: Hold, state: HoldState, posted: int) -> None:
+    def _end(
+        self,
+        hold: Hold,
+        state: HoldState,
+        posted: int = 0,
+        transfer_id: UUID | None = None,
+    ) -> None:
         debit = self._change(self.account(hold.debit))
         debit.held -= hold.amount_minor
         assert debit.held >= 0, "held is the sum of the pending holds"
-        ended = structs.replace(hold, state=state, posted_minor=posted)
+        ended = structs.replace(
+            hold, state=state, posted_minor=posted, transfer_id=transfer_id
+        )
         is_new = hold.id in self.new_holds
         changes = self.new_holds if is_new else self.changed_holds
         for mapping in (self._holds, changes):

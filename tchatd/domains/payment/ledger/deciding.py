@@ -9,7 +9,7 @@ store may lose the race for a row and decide the same batch again, on new books.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,7 @@ import msgspec
 from tchatd.domains.payment.ledger.books import Books
 from tchatd.domains.payment.ledger.errors import KeyReused
 from tchatd.kernel.deferred import Deferred
-from tchatd.kernel.errors import DomainError
+from tchatd.kernel.errors import DomainError, ErrorKind
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -70,7 +70,8 @@ class Command(Protocol):
         """The result; pure, and the same whenever it is called on the same books.
 
         Raises:
-            DomainError: refused; what was done to the books is undone.
+            DomainError: refused; what was done to the books is undone. The refusal is
+                kept under the key, unless its kind is UNAVAILABLE.
         """
         ...
 
@@ -82,6 +83,9 @@ class Ledger(Protocol):
     def submit(self, command: Command) -> Deferred[Any]:
         """Decided and, unless refused, durable when the answer is told.
 
+        What was submitted happens, or is refused, whether somebody waits or not: a
+        caller that is cancelled leaves it behind, and asks again with the same key.
+
         It resolves with what `decide` returned or with `Replayed`, and fails with
         what it raised, or:
             Unavailable: nothing was done (too many wait, or the store is down).
@@ -89,6 +93,9 @@ class Ledger(Protocol):
                 in time whether it did. The same key tells later.
         """
         ...
+
+
+_AGAIN: Final = ErrorKind.UNAVAILABLE
 
 
 class Outcome(msgspec.Struct):
@@ -116,17 +123,28 @@ def _decided(books: Books, command: Command, kept: dict[bytes, KeptAnswer]) -> O
         return Outcome(value=Replayed(known.answer))
     books.begin()
     try:
-        outcome = Outcome(value=command.decide(books))
-    except DomainError as refusal:
-        books.undo()
-        outcome = Outcome(error=refusal)
+        outcome = _attempted(books, command)
+        if key is not None and _is_final(outcome):
+            said = outcome.value if outcome.error is None else outcome.error
+            row = KeptAnswer(key.digest, key.fingerprint, key.encode(said))
+            books.write(row)
+            kept[key.digest] = row
     except Exception as failure:  # noqa: BLE001  # ours: the others are innocent
         books.undo()
         return Outcome(error=failure)
-    if key is not None:
-        said = outcome.value if outcome.error is None else outcome.error
-        row = KeptAnswer(key.digest, key.fingerprint, key.encode(said))
-        kept[key.digest] = row
-        books.write(row)
     books.keep()
     return outcome
+
+
+def _attempted(books: Books, command: Command) -> Outcome:
+    try:
+        return Outcome(value=command.decide(books))
+    except DomainError as refusal:
+        books.undo()
+        return Outcome(error=refusal)
+
+
+def _is_final(outcome: Outcome) -> bool:
+    """A command that asks to be tried again is not answered for good."""
+    error = outcome.error
+    return not (isinstance(error, DomainError) and error.kind is _AGAIN)

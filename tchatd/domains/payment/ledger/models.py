@@ -17,6 +17,9 @@ from tchatd.kernel.money import AMOUNT_MAX, Currency
 
 BALANCE_MAX: Final = 2**62
 """No account may hold more, either way: sums of two still fit in 64 bits."""
+NAME_MAX: Final = 64
+CODE_MAX: Final = 2**15 - 1
+"""Of what transfers are for, as the store keeps it."""
 
 
 class AccountKind(enum.IntEnum):
@@ -109,6 +112,43 @@ class Account:
     def available(self) -> int:
         return self.balance - self.held
 
+    def copy(self) -> Account:
+        return Account(
+            self.number,
+            self.currency,
+            self.kind,
+            self.floor,
+            self.ceiling,
+            self.status,
+            self.balance,
+            self.held,
+            self.version,
+            self.day,
+            self.day_spent,
+            self.day_count,
+            self.month,
+            self.month_spent,
+        )
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What an account is opened with; see `Account`.
+
+    name: of the accounts that there are one of for each currency ("world:stripe",
+    "fees"); None for a wallet's, which is a new one each time. 1 to 64 characters.
+    """
+
+    currency: Currency
+    kind: AccountKind
+    floor: int | None = 0
+    ceiling: int | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.name is None or 1 <= len(self.name) <= NAME_MAX
+        for bound in (self.floor, self.ceiling):
+            assert bound is None or abs(bound) <= BALANCE_MAX
+
 
 class Transfer(msgspec.Struct, frozen=True):
     """Moves an amount from one account to another of the same currency.
@@ -150,7 +190,7 @@ class Hold(msgspec.Struct, frozen=True):
 
     It ends once: at its first posting, whatever is not posted is free again.
     expires_ms: no posting from then on, also before somebody voids it.
-    posted_minor: 0 unless POSTED.
+    posted_minor, transfer_id: 0 and None unless POSTED.
     """
 
     id: UUID
@@ -161,10 +201,13 @@ class Hold(msgspec.Struct, frozen=True):
     code: int = 0
     state: HoldState = HoldState.PENDING
     posted_minor: int = 0
+    transfer_id: UUID | None = None
 
     def __post_init__(self) -> None:
         assert 1 <= self.amount_minor <= AMOUNT_MAX
         assert 0 <= self.posted_minor <= self.amount_minor
+        assert (self.state is HoldState.POSTED) == (self.posted_minor > 0)
+        assert (self.state is HoldState.POSTED) == (self.transfer_id is not None)
 
 
 class Spending(msgspec.Struct, frozen=True):
