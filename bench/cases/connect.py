@@ -6,12 +6,16 @@ made for those. A connect counts when its 101 is there; that this means authenti
 is shown first: a forged token gets 401 instead. In the last storm each client then
 sends a `ping` command, and counts when that is answered. Queries are counted by
 PostgreSQL: scans of the table of users, and transactions of any kind, among which are
-the daemon's own health checks.
+the daemon's own health checks. The search index asks now and then whose name changed;
+how often is measured beforehand, with nobody there, and taken off the scans. It has
+seen the users of the storm by then: 5,000 who sign up at once are another matter.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -26,6 +30,8 @@ UNAUTHORIZED = 401
 WARM = 50  # other users, before: imports, pool, caches
 CONNECTS_A_SECOND_AT_LEAST = 4_000.0
 CPU_MS_AT_MOST = 0.25
+SETTLED_S = 25.0  # until the search index looks no more at new users again
+QUIET_S = 5.0
 KNOWN = "seen before"
 STORMS = {
     "first seen": None,
@@ -42,13 +48,21 @@ def run(plan: Plan) -> Report:
             warm_up(daemon, sign(daemon, ids[CLIENTS:]))
             tokens = Path(folder) / "tokens"
             refuse_forgery(daemon, ids[0])
-            queries = daemon.queries()
+            time.sleep(SETTLED_S)
+            idle_scans = idle_scans_a_second(daemon)
+            report.keep(idle_scans_a_second=idle_scans)
             for storm in STORMS:
                 # Fresh tokens: their signatures are checked in the storm.
                 users = sign(daemon, ids[:CLIENTS])
                 tokens.write_text("\n".join(user.token for user in users) + "\n")
-                queries = measure(plan, report, daemon, tokens, storm, queries)
+                measure(plan, report, daemon, tokens, storm, idle_scans)
     return report
+
+
+def idle_scans_a_second(daemon: MeasuredDaemon) -> float:
+    before = daemon.queries()["user_scans"]
+    time.sleep(QUIET_S)
+    return (daemon.queries()["user_scans"] - before) / QUIET_S
 
 
 def refuse_forgery(daemon: MeasuredDaemon, id: UUID) -> None:
@@ -65,9 +79,9 @@ def measure(
     daemon: MeasuredDaemon,
     tokens: Path,
     storm: str,
-    before: dict[str, int],
-) -> dict[str, int]:
-    """The queries so far, for the next storm."""
+    idle_scans: float,
+) -> None:
+    before, began_s = daemon.queries(), time.monotonic()
     with Generator(
         "connect",
         daemon.port,
@@ -81,6 +95,7 @@ def measure(
     ) as generator:
         result = generator.measure()
     after = daemon.queries()
+    took_s = time.monotonic() - began_s
     queries = {name: after[name] - before[name] for name in after}
     if result["connected"] != CLIENTS:
         raise Failed(f"{storm}: {result}")
@@ -100,8 +115,8 @@ def measure(
         higher_is_better=False,
     )
     report.add(
-        f"{storm}: scans of the table of users",
-        queries["user_scans"],
+        f"{storm}: scans of the table of users, beyond the idle ones",
+        max(0, queries["user_scans"] - math.ceil(idle_scans * took_s + 1)),
         "in all",
         at_most=0.0 if known else None,
         higher_is_better=False,
@@ -118,4 +133,3 @@ def measure(
         "ms",
         higher_is_better=False,
     )
-    return after

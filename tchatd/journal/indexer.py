@@ -64,6 +64,8 @@ _POSITIONS_A_COMMIT: Final = 100_000
 _PEOPLE_PAGE: Final = 1_000
 PEOPLE_OVERLAP_MS: Final = 10_000
 """How much later than its `updated_ms` a change of a user may be seen in the store."""
+_PEOPLE_SETTLED_S: Final = 2 * PEOPLE_OVERLAP_MS / 1000
+_NUMBER_MAX: Final = (1 << 31) - 1
 
 _log = get_logger("search")
 
@@ -105,6 +107,7 @@ class Indexer:
         self._fed_position = 0
         self._people_ms = 0
         self._people_due_s = 0.0
+        self._people_fresh_s = 0.0
         self._people_seen: dict[int, int] = {}
         self._puts = 0
         self._committed_s = float("-inf")
@@ -190,6 +193,7 @@ class Indexer:
         else:
             self._fed_position = self._index.position
             self._people_ms = self._index.people_ms
+            self._people_fresh_s = trio.current_time()
             if self._fed_position > self._flushed_position():
                 _log.warning("the search index is not of this store; building it")
                 self._rebuild_wanted = True
@@ -265,12 +269,15 @@ class Indexer:
 
     async def _put_people(self) -> None:
         """Whose name changed. A change may be seen later than others of that time, so
-        the last moments are always looked at again."""
-        if trio.current_time() < self._people_due_s:
+        the moments before the last are looked at again, until nothing has come for
+        long enough."""
+        now_s = trio.current_time()
+        if now_s < self._people_due_s:
             return
-        self._people_due_s = trio.current_time() + self._settings.people_interval_s
-        start_ms = max(0, self._people_ms - PEOPLE_OVERLAP_MS)
-        after_ms, after_number = start_ms, 0
+        self._people_due_s = now_s + self._settings.people_interval_s
+        after_ms, after_number = max(0, self._people_ms - PEOPLE_OVERLAP_MS), 0
+        if now_s - self._people_fresh_s > _PEOPLE_SETTLED_S:
+            after_ms, after_number = self._people_ms, _NUMBER_MAX
         seen = self._people_seen
         while True:
             rows = await self._source.people(after_ms, after_number, _PEOPLE_PAGE)
@@ -278,6 +285,7 @@ class Indexer:
             await self._put_all((row, False) for row in fresh)
             for row in fresh:
                 seen[row.number] = row.updated_ms
+                self._people_fresh_s = now_s
             if rows:
                 after_ms, after_number = rows[-1].updated_ms, rows[-1].number
                 self._people_ms = max(self._people_ms, after_ms)
@@ -322,7 +330,7 @@ class Indexer:
         position = self._flushed_position()
         self._fed_position = self._people_ms = 0
         self._people_seen = {}
-        self._people_due_s = 0.0
+        self._people_due_s, self._people_fresh_s = 0.0, trio.current_time()
         await self._put_people()
         await self._build_dialogs()
         await self._build_messages(position)

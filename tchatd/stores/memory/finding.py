@@ -74,12 +74,13 @@ class MemoryFindingStore:
 
 
 class MemorySearchSource:
-    """A `SearchSource`. persons: to be changed by the test."""
+    """A `SearchSource`. persons: to be changed by the test. people_rows: read so far."""
 
     def __init__(self, store: MemoryDialogStore) -> None:
         self._store = store
         self.persons: list[PersonDoc] = []
         self.prepared = 0
+        self.people_rows = 0
 
     async def prepare(self) -> None:
         self.prepared += 1
@@ -136,8 +137,9 @@ class MemorySearchSource:
                 if (row.updated_ms, row.number) > (after_ms, after_number)
             ),
             key=lambda row: (row.updated_ms, row.number),
-        )
-        return rows[:limit]
+        )[:limit]
+        self.people_rows += len(rows)
+        return rows
 
     def _dialog(self, number: int) -> DialogDoc:
         row = self._store.dialogs[number]

@@ -313,6 +313,23 @@ async def test_a_name_is_looked_at_again_for_a_while(autojump_clock: object) -> 
         assert disk_of(here).puts == puts + 1
 
 
+async def test_names_that_settled_are_not_read_again(autojump_clock: object) -> None:
+    async with feeding(Searching(Core(), Disk())) as here:
+        here.source.persons += [
+            PersonDoc(number, f"Name {number}", 5 * number) for number in range(1, 51)
+        ]
+        await trio.sleep(3 * PEOPLE_OVERLAP_MS / 1000)
+        rows = here.source.people_rows
+        assert rows > 50
+        await trio.sleep(60)
+        assert here.source.people_rows == rows
+        here.source.persons.append(PersonDoc(51, "Somchai", 5 * 51))
+        await trio.sleep(2)
+        kept = disk_of(here).committed
+        assert kept is not None
+        assert 51 in kept.people
+
+
 async def test_many_people_are_read_page_by_page(autojump_clock: object) -> None:
     async with feeding(Searching(Core(), Disk())) as here:
         here.source.persons += [
