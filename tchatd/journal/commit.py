@@ -14,7 +14,7 @@ from tchatd.kernel.clock import Clock
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import BATCH_BUCKETS, LATENCY_BUCKETS_S, Metrics
 
-QUICK_SYNC_S = 0.0003
+QUICK_SYNC_S = 0.0005
 
 _log = get_logger("journal")
 

@@ -63,7 +63,7 @@ class FlusherSettings(Struct, frozen=True, kw_only=True):
     """
 
     batch_max: int = 1_000
-    interval_s: float = 0.05
+    interval_s: float = 0.1
     retry_s_max: float = 2.0
 
 

@@ -74,7 +74,7 @@ class MemoryFindingStore:
 
 
 class MemorySearchSource:
-    """A `SearchSource`. persons: to be changed by the test. people_rows: read so far."""
+    """A `SearchSource`. persons: for the test to change; people_rows: read so far."""
 
     def __init__(self, store: MemoryDialogStore) -> None:
         self._store = store

@@ -22,6 +22,7 @@ from psycopg import pq, sql
 
 from tchatd.stores.postgres.driver import CLEANUP_S, Driver, Row, ready_now, shielded
 from tchatd.stores.postgres.errors import ConnectionLost, QueryRefused, translated
+from tchatd.stores.postgres.statements import Numbered
 
 Query = str | sql.SQL | sql.Composed
 Params = Sequence[Any] | Mapping[str, Any]
@@ -125,6 +126,15 @@ class Connection:
         """
         with translated:
             return await self._driver.execute(query, params, binary=binary)
+
+    async def execute_numbered(
+        self, statement: Numbered, parameters: Mapping[str, Any]
+    ) -> psycopg.AsyncRawCursor[Row]:
+        """As `execute`, of a statement that was taken apart before."""
+        with translated:
+            cursor = psycopg.AsyncRawCursor(self._driver)
+            values = statement.values(parameters)
+            return await cursor.execute(statement.text, values, binary=True)
 
     async def execute_many(self, query: Query, rows: Iterable[Params]) -> None:
         """Run one statement for each of `rows`, in a pipeline: all or none of them."""

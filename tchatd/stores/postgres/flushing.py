@@ -33,6 +33,7 @@ from tchatd.stores.postgres.columns import (
     PROFILE_TYPES,
     UPDATE_TYPES,
 )
+from tchatd.stores.postgres.statements import Numbered
 
 _PIN_SEPARATOR: Final = ","
 
@@ -63,7 +64,7 @@ _SETS: Final = ", ".join(
     for name in PROFILE_TYPES
 )
 
-FLUSH: Final = f"""
+FLUSH: Final = Numbered(f"""
 WITH moved AS (
     UPDATE journal_positions SET position = %(position)s
     WHERE journal = %(journal)s AND position = %(previous_position)s RETURNING 1
@@ -107,7 +108,7 @@ WITH moved AS (
     WHERE EXISTS (SELECT FROM moved)
 )
 SELECT count(*) FROM moved
-"""
+""")
 
 
 def flush_parameters(batch: FlushBatch) -> dict[str, Any]:

@@ -71,15 +71,17 @@ class PostgresDialogStore:
         """An answer that was lost with the connection is asked for again: the position
         tells whether the first try was done."""
         try:
-            moved = await self._pool.fetch_value(
-                FLUSH, flush_parameters(batch) | {"journal": self._journal}
-            )
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute_numbered(
+                    FLUSH, flush_parameters(batch) | {"journal": self._journal}
+                )
+                row = await cursor.fetchone()
         except ConstraintViolation as error:
             raise StoreDiverged(
                 f"Records up to {batch.position} do not fit the store"
                 f" ({error.constraint})."
             ) from error
-        if not moved:
+        if row is None or not row[0]:
             position = await self._position()
             if position != batch.position:
                 raise StoreDiverged(
