@@ -19,6 +19,7 @@ from tchatd.domains.auth.rules import AuthSettings
 from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.links.models import LinkSettings
 from tchatd.domains.moderation.rules import ModerationSettings
+from tchatd.domains.payment.qr.models import QrSettings
 from tchatd.domains.people.rules import PeopleSettings
 from tchatd.journal.record import BLOCK_BYTES
 
@@ -240,6 +241,7 @@ class Settings(Section, frozen=True):
     bots: BotSettings
     moderation: ModerationSettings
     link_previews: LinkSettings
+    qr: QrSettings
     providers: Providers
     secrets: Secrets
     console: Console

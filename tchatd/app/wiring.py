@@ -16,6 +16,7 @@ from tchatd.app.conversations import Conversations
 from tchatd.app.links import Links
 from tchatd.app.moderation import Moderation
 from tchatd.app.people import AuthUsers
+from tchatd.app.qr import Qr
 from tchatd.app.search import Search
 from tchatd.app.secrets import Secrets
 from tchatd.app.settings import Settings
@@ -228,6 +229,7 @@ class Core:
         )
         self.flusher.feeds.append(self.moderation.flagging)
         self.links = Links(settings.link_previews, self.clock)
+        self.qr = Qr(settings.qr)
         self.messaging = MessagingService(
             state,
             self.applier,
@@ -279,6 +281,7 @@ class Core:
             *self.bots.operations,
             *self.moderation.operations,
             *self.links.operations,
+            *self.qr.operations,
             *self.beside.operations,
             *self.search.operations,
         ]

@@ -50,6 +50,8 @@ POST /dialogs/{id}/messages
 GET /dialogs/{id}/events
 POST /messages/{id}/read
 GET /link-preview
+POST /qr/parse
+GET /qr/image
 POST /messages/{id}/report
 POST /users/{id}/report
 POST /dialogs/{id}/report

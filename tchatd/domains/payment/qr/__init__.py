@@ -1,0 +1,1 @@
+"""Owns payment QR codes (EMVCo, merchant-presented): what they say, and making them."""
