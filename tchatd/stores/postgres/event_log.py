@@ -5,8 +5,8 @@
 
 Also in a pipeline. The transaction holds the locks on the aggregates' rows (of a new
 aggregate: it has inserted the row), so that versions and positions rise together.
-The partition of the month has to be there: `PostgresEventStore.ensure_partitions`, which
-the daemon calls before it serves; a test calls it with the time of its clock.
+The partition of the month has to be there: `ensure_partitions` of `PostgresEventStore`,
+which the daemon calls before it serves, and a test with the time of its clock.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def append_statement(drafts: Sequence[EventDraft]) -> tuple[str, dict[str, Any]]
         "event_domain": array("text", [draft.domain for draft in drafts]),
         "event_type": array("text", [draft.type for draft in drafts]),
         "event_data": array("text", [draft.data.decode() for draft in drafts]),
-        "event_metadata": array("text", [_metadata(d.metadata) for d in drafts]),
+        "event_metadata": array("text", [metadata_text(d.metadata) for d in drafts]),
     }
 
 
-def _metadata(metadata: EventMetadata) -> str:
+def metadata_text(metadata: EventMetadata) -> str:
     return "{}" if metadata is NO_METADATA else _encode(metadata).decode()

@@ -1,13 +1,12 @@
-"""Owns partitions by month of tables with `created_ms`: making them ahead, dropping them
-whole. Months are of UTC; that of a table `x` and March 2027 is `x_2027_03`.
+"""Owns partitions by month of tables with `created_ms`: made ahead, dropped whole.
+
+Months are of UTC; the partition of a table `x` and March 2027 is `x_2027_03`.
 
 A partition is made as a table of its own and then attached, and detached before it is
 dropped, so that nobody who writes waits: ATTACH and DETACH CONCURRENTLY take a SHARE
-UPDATE EXCLUSIVE lock on the table (PostgreSQL's manual, ALTER TABLE). There is no default
-partition: it would have to be searched whenever one is made.
+UPDATE EXCLUSIVE lock on the table (PostgreSQL's manual, ALTER TABLE). There is no
+default partition: it would have to be searched whenever one is made.
 """
-# Statements are put together of names of ours and of numbers, never of values.
-# ruff: noqa: S608
 
 from __future__ import annotations
 
@@ -70,9 +69,7 @@ async def ensure_partitions(pool: Pool, table: str, now_ms: int) -> list[str]:
     present = {partition.month for partition in await _partitions(pool, table)}
     now = month_of(now_ms)
     months = [now.plus(offset) for offset in range(-1, MONTHS_AHEAD + 1)]
-    return [
-        await _make(pool, table, month) for month in months if month not in present
-    ]
+    return [await _make(pool, table, month) for month in months if month not in present]
 
 
 async def _make(pool: Pool, table: str, month: Month) -> str:

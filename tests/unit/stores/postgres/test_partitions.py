@@ -61,7 +61,8 @@ class TestPartitions:
         later = Month(2027, 1).start_ms
         assert await ensure_partitions(pool, TABLE, later) == ["event_log_2027_04"]
         indexes = await pool.fetch_value(
-            "SELECT count(*) FROM pg_index WHERE indrelid = 'event_log_2027_04'::regclass"
+            "SELECT count(*) FROM pg_index"
+            " WHERE indrelid = 'event_log_2027_04'::regclass"
         )
         assert indexes == 2
         for time_ms in (DECEMBER - 1, DECEMBER, Month(2027, 5).start_ms - 1):
