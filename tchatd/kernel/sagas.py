@@ -60,7 +60,7 @@ class Retry(Struct, frozen=True):
         return 0 < self.attempts <= failures
 
 
-class RetryLater(Exception):  # noqa: N818  # what is asked for, no error
+class RetryLater(Exception):  # what is asked for, no error
     """Raised by a step: not now. why: for operators, without personal data.
 
     delay_s: until the next attempt; None: as the step's `Retry` says.
@@ -72,7 +72,7 @@ class RetryLater(Exception):  # noqa: N818  # what is asked for, no error
         self.delay_s = delay_s
 
 
-class Abort(Exception):  # noqa: N818  # what is asked for, no error
+class Abort(Exception):  # what is asked for, no error
     """Raised by a step: it has had no effect, and never will; undo what was done.
 
     reason: for operators, without personal data.
@@ -83,7 +83,7 @@ class Abort(Exception):  # noqa: N818  # what is asked for, no error
         self.reason = reason
 
 
-class Superseded(Exception):  # noqa: N818  # nothing went wrong
+class Superseded(Exception):  # nothing went wrong
     """Raised by an atomic step, or the store it asked: its progress was refused, so
     its effect was left out. It was done before, or somebody else has the saga."""
 

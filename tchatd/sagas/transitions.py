@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec import structs
+
 from tchatd.kernel.sagas import (
     REASON_CHARS_MAX,
     SagaProgress,
@@ -27,10 +29,14 @@ from tchatd.kernel.sagas import (
     Step,
     progress_of,
 )
+from tchatd.sagas.store import Moved
 
 DEADLINE: Final = "the deadline has passed"
 WAIT_MS_MIN: Final = 10
 """A step that waits for nothing would be run again and again."""
+_CHANGED: Final = tuple(
+    name for name in SagaProgress.__struct_fields__ if name in SagaRow.__struct_fields__
+)
 
 
 def step_of(row: SagaRow, saga_type: SagaType[Any]) -> Step[Any]:
@@ -119,7 +125,10 @@ def put_off(
 
 
 def waits(row: SagaRow, data: str, until_ms: int, now_ms: int) -> SagaProgress:
-    """A step waits for the world, for a signal it has not seen or until then."""
+    """A step waits for the world, for a signal it has not seen or until then.
+
+    now_ms: when the attempt began, so that a deadline that passed meanwhile is seen.
+    """
     name = "compensation_data" if row.status == "compensating" else "data"
     return progress_of(
         row,
@@ -130,6 +139,18 @@ def waits(row: SagaRow, data: str, until_ms: int, now_ms: int) -> SagaProgress:
         error=row.error if row.status == "compensating" else None,
         **{name: data},
     )
+
+
+def after(row: SagaRow, progress: SagaProgress, moved: Moved | None) -> SagaRow:
+    """The row once the progress is written. moved: what the store said; None: it was
+    written by another one, and signals since are seen later."""
+    changes: dict[str, Any] = {name: getattr(progress, name) for name in _CHANGED}
+    changes["revision"] = row.revision + 1
+    if moved is not None:
+        changes |= structs.asdict(moved)
+    if progress.is_released:
+        changes["runner"] = None
+    return structs.replace(row, **changes)
 
 
 def _may_go_back(row: SagaRow, saga_type: SagaType[Any]) -> bool:
@@ -148,4 +169,6 @@ def _until(row: SagaRow, until_ms: int, now_ms: int) -> int:
 
 
 def _said(why: str) -> str:
-    return why.replace("\0", "")[:REASON_CHARS_MAX]
+    """As PostgreSQL can keep it."""
+    text = why.encode(errors="replace").decode().replace("\0", "")
+    return text[:REASON_CHARS_MAX]

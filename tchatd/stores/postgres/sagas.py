@@ -131,7 +131,7 @@ WITH orphans AS (
 UPDATE sagas s SET runner = NULL, revision = s.revision + 1
 FROM orphans WHERE s.id = orphans.id
 """
-_RESUME: Final = f"""
+_RESUME: Final = """
 UPDATE sagas s SET attempts = 0, run_ms = 0, revision = s.revision + 1,
     status = CASE WHEN s.status <> 'failed' THEN s.status
         WHEN s.compensation_data IS NULL THEN 'started' ELSE 'compensating' END
@@ -213,9 +213,7 @@ class PostgresSagaStore:
         return None if row is None else _saga(row)
 
     async def signal(self, id: UUID, name: str, body: str) -> bool:
-        told = await self._pool.execute(
-            _SIGNAL, {"id": id, "name": name, "body": body}
-        )
+        told = await self._pool.execute(_SIGNAL, {"id": id, "name": name, "body": body})
         return told == 1
 
     async def register(self, runner: Runner) -> None:

@@ -17,6 +17,7 @@ from tchatd.kernel.sagas import (
     StepContext,
 )
 from tchatd.sagas import transitions
+from tchatd.sagas.store import Moved
 from tests.support.sagas import NOW, ONE, Amount, begun
 
 LATER = NOW + 100_000  # than the deadline
@@ -54,9 +55,7 @@ def undoing(left: int = 2, **changes: Any) -> SagaRow:
 def put_off(
     row: SagaRow, saga_type: SagaType[Amount], delay_s: float | None = None
 ) -> SagaProgress:
-    return transitions.put_off(
-        row, saga_type, "why", NOW, delay_s=delay_s, chance=1.0
-    )
+    return transitions.put_off(row, saga_type, "why", NOW, delay_s=delay_s, chance=1.0)
 
 
 def test_the_next_step_depends_on_the_direction() -> None:
@@ -87,7 +86,7 @@ def test_past_a_pivot_or_from_one_in_doubt_nothing_goes_back(
 
 
 def test_what_was_under_way_is_undone_first_if_it_may_have_happened() -> None:
-    def back(in_doubt: bool, **of: str) -> tuple[str, int, bool]:
+    def back(in_doubt: bool, **of: Any) -> tuple[str, int, bool]:
         progress = transitions.go_back(
             a_row(1), a_type(**of), "why", NOW, in_doubt=in_doubt
         )
@@ -163,3 +162,21 @@ def test_what_is_said_is_bounded_and_can_be_stored() -> None:
     assert still.error is not None
     assert len(still.error) == REASON_CHARS_MAX
     assert still.error.startswith("abx")
+
+
+def test_a_wait_that_was_asked_for_before_the_deadline_ends_with_it() -> None:
+    row = a_row()
+    began_ms = row.deadline_ms - 1  # it is later by now
+    assert transitions.waits(row, "{}", LATER, began_ms).run_ms == row.deadline_ms
+
+
+def test_the_row_after_its_progress_has_what_the_store_said() -> None:
+    row = a_row(revision=3)
+    progress = transitions.waits(row, '{"amount_minor":1}', NOW + 5_000, NOW)
+    moved = Moved(0, 2, '{"go":1}', "asked")
+    after = transitions.after(row, progress, moved)
+    assert (after.revision, after.runner, after.run_ms) == (4, None, 0)
+    assert (after.signal_count, after.signals) == (2, '{"go":1}')
+    assert (after.abort_reason, after.data) == ("asked", '{"amount_minor":1}')
+    recorded = transitions.after(row, progress, None)
+    assert (recorded.run_ms, recorded.signal_count) == (NOW + 5_000, 0)
