@@ -76,3 +76,15 @@ def test_nginx_allows_what_the_gateway_allows(production: Settings) -> None:
     assert found
     assert int(found[1]) > production.gateway.ping_interval_s
     assert int(found[1]) > production.gateway.idle_s
+
+
+def test_nginx_writes_no_query_into_its_log() -> None:
+    written = re.search(r"log_format tchatd ([^;]*);", NGINX)
+    assert written
+    assert not re.search(r"\$(request|request_uri|args|query_string)\b", written[1])
+    assert not re.search(r"\$(is_args|arg_\w+|http_referer)\b", written[1])
+    logs = re.findall(r"^\s*access_log ([^;]*);", NGINX, re.MULTILINE)
+    assert logs
+    assert all(log == "off" or log.endswith(" tchatd") for log in logs)
+    servers = NGINX.split("\nserver {")[1:]
+    assert all("access_log" in server for server in servers)
