@@ -153,7 +153,7 @@ def differences(
     found += [f"postings of no account {number}" for number in history]
     for id, pair in sides.items():
         amounts = [posting.amount_minor for posting in pair]
-        if len(pair) != 2 or sum(amounts) or pair[0].counter != pair[1].account:
+        if len(pair) != 2 or sum(amounts) != 0 or pair[0].counter != pair[1].account:
             found.append(f"transfer {id} has {amounts}")
     return found
 

@@ -36,6 +36,8 @@ _KEEPALIVE = {
 }
 """A server that vanished without a word is noticed within 60 s, also while reading."""
 
+_UNENDED = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+
 
 class Connection:
     """Made by `connect`. Every method raises the store's errors (see `errors`)."""
@@ -95,6 +97,12 @@ class Connection:
         """Open, and in no transaction: it may go back to a pool."""
         status = self._driver.pgconn.transaction_status
         return not self.closed and status == pq.TransactionStatus.IDLE
+
+    @property
+    def in_transaction(self) -> bool:
+        """Open, and in a transaction that has not ended, as the server said last."""
+        status = self._driver.pgconn.transaction_status
+        return not self.closed and status in _UNENDED
 
     @property
     def stale(self) -> bool:
