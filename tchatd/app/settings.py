@@ -19,6 +19,7 @@ from tchatd.domains.auth.rules import AuthSettings
 from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.links.models import LinkSettings
 from tchatd.domains.moderation.rules import ModerationSettings
+from tchatd.domains.payment import rules as payment_rules
 from tchatd.domains.payment.qr.models import QrSettings
 from tchatd.domains.people.rules import PeopleSettings
 from tchatd.journal.record import BLOCK_BYTES
@@ -167,6 +168,11 @@ class Search(Section, frozen=True):
     retry_s: Seconds
 
 
+class Payment(Section, frozen=True):
+    limits: payment_rules.LimitSettings
+    fees: payment_rules.ChargeSettings
+
+
 class Sms(Section, frozen=True):
     kind: Literal["sandbox", "twilio"]
     account: str
@@ -241,6 +247,7 @@ class Settings(Section, frozen=True):
     bots: BotSettings
     moderation: ModerationSettings
     link_previews: LinkSettings
+    payment: Payment
     qr: QrSettings
     providers: Providers
     secrets: Secrets
@@ -313,6 +320,7 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         s.providers.email.host and s.providers.email.sender
     ):
         yield "providers.email.kind", "needs providers.email.host and .sender"
+    yield from payment_rules.broken_relations(s.payment.limits, s.payment.fees)
     networks = (
         ("metrics.allow", s.metrics.allow),
         ("http.trusted_proxies", s.http.trusted_proxies),

@@ -30,11 +30,13 @@ from tchatd.edge.dispatcher import (
     Overtime,
     outcome_of,
 )
-from tchatd.edge.idempotency import Idempotency
+from tchatd.edge.idempotency import REPLAYED, Idempotency
+from tchatd.edge.kept import KeptAnswers
 from tchatd.edge.limits import address_key
 from tchatd.edge.origins import Origins
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity, Response
 from tchatd.edge.problems import (
+    CONTENT_TYPE,
     NoSuchRoute,
     OriginRefused,
     headers_of,
@@ -46,7 +48,7 @@ from tchatd.kernel.buckets import Buckets
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.encoding import encode_json
 from tchatd.kernel.errors import DomainError, RateLimited, Unauthorized
-from tchatd.kernel.routing import Access, Context, Operation, Reply
+from tchatd.kernel.routing import Access, Context, KeptReply, Operation, Reply
 
 REQUEST_ID_BYTES_MAX = 64
 _ID_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:/+="
@@ -130,6 +132,7 @@ class HttpEndpoint:
         settings: HttpSettings = HttpSettings(),  # noqa: B008  # frozen
         *,
         idempotency: Idempotency | None = None,
+        kept: KeptAnswers | None = None,
         fallback: Fallback | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -137,6 +140,7 @@ class HttpEndpoint:
         self._authenticator = authenticator
         self._settings = settings
         self._idempotency = idempotency
+        self._kept = kept
         self._fallback = fallback
         self._next_id = dispatcher.request_ids.next
         self._origins = Origins(settings.allowed_origins)
@@ -234,7 +238,10 @@ class HttpEndpoint:
             command = route.decoder.decode(
                 values, request.query, content_type, request.body
             )
-        if route.is_post and self._idempotency is not None:
+        if route.operation.keeps_keys and self._kept is not None:
+            key = request.header(b"idempotency-key")
+            context.key = self._kept.key_of(route.operation, context, command, key)
+        elif route.is_post and self._idempotency is not None:
             key = request.header(b"idempotency-key")
             if key is not None:
                 # Before the key costs a row: who is over a limit leaves no trace.
@@ -359,6 +366,11 @@ class HttpEndpoint:
             return result  # type: ignore[no-any-return]
         operation = route.operation
         status = operation.status
+        if kind is KeptReply:
+            assert self._kept is not None
+            kept = self._kept.opened(context, result)
+            headers = route.headers if kept.status < 400 else CONTENT_TYPE + _PRIVATE
+            return Response(kept.status, headers + REPLAYED, kept.body)
         if kind is Reply:
             status, result = result.status, result.body
         if result is None:

@@ -47,6 +47,7 @@ from tchatd.edge.envelopes import (
 )
 from tchatd.edge.expiry import Expiry
 from tchatd.edge.hub import Hub, Lane
+from tchatd.edge.kept import KeptAnswers
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity
 from tchatd.edge.presence import Presence
 from tchatd.edge.problems import problem_of
@@ -58,7 +59,7 @@ from tchatd.kernel.errors import (
     RateLimited,
     Unauthorized,
 )
-from tchatd.kernel.routing import Access, Caller, Context, Reply
+from tchatd.kernel.routing import Access, Caller, Context, KeptReply, Reply
 from tchatd.observe.metrics import Metrics
 
 GOING_AWAY = 1001
@@ -144,6 +145,7 @@ class Sessions:
         presence: Presence,
         settings: SessionSettings = SessionSettings(),  # noqa: B008  # frozen
         *,
+        kept: KeptAnswers | None = None,
         now: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -153,6 +155,7 @@ class Sessions:
         self._presence = presence
         self._clock = clock
         self._settings = settings
+        self._kept = kept
         self._now = now
         self._jitter = jitter
         self._next_id = dispatcher.request_ids.next
@@ -302,6 +305,10 @@ class Sessions:
             self._refuse(session, envelope.id, refusal, context.request_id)
             return
         try:
+            if entry.operation.keeps_keys and self._kept is not None:
+                context.key = self._kept.key_of(
+                    entry.operation, context, envelope, None
+                )
             result = self._dispatcher.invoke(entry, context, envelope)
         except DomainError as error:
             entry.count(outcome_of(error), started_s)
@@ -326,7 +333,21 @@ class Sessions:
         context: Context,
         started_s: float,
     ) -> None:
-        if type(result) is Reply:
+        if type(result) is KeptReply:
+            assert self._kept is not None
+            try:
+                kept = self._kept.opened(context, result)
+            except DomainError as lost:
+                entry.count(outcome_of(lost), started_s)
+                self._refuse(session, id, lost, context.request_id)
+                return
+            problem = kept.problem
+            if problem is not None:
+                entry.count(problem.error, started_s)
+                self._send(session, ErrorEnvelope(id, problem))
+                return
+            result = msgspec.json.decode(kept.body)
+        elif type(result) is Reply:
             result = result.body
         try:
             self._reply(session, id, result)

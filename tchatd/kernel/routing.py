@@ -33,15 +33,43 @@ class Caller(msgspec.Struct, frozen=True):
     session_id: UUID
 
 
+class RequestKey(msgspec.Struct, frozen=True):
+    """What makes a request the same as an earlier one: its Idempotency-Key.
+
+    digest: 32 bytes, of who asks, for which operation, with which key. fingerprint:
+    32 bytes, of what was asked. encode: the answer as it is kept, sealed, from the
+    result or the refusal; it is made before the answer is durable, and never later.
+    """
+
+    digest: bytes
+    fingerprint: bytes
+    encode: Callable[[Any], bytes]
+
+
+class KeptReply(msgspec.Struct, frozen=True):
+    """Result of a handler that kept an answer for this key: as `RequestKey.encode`
+    made it then."""
+
+    answer: bytes
+
+
 class Context:
     """What surrounds one command, whichever transport carried it.
 
     idempotency_id: a version 7 UUID that stays the same when a request with the
         same Idempotency-Key is run again, also after a crash; None without a key.
+    key: of an operation that keeps keys itself; None without a key.
     connection: the gateway's number of the WebSocket that asked; None over HTTP.
     """
 
-    __slots__ = ("address", "caller", "connection", "idempotency_id", "request_id")
+    __slots__ = (
+        "address",
+        "caller",
+        "connection",
+        "idempotency_id",
+        "key",
+        "request_id",
+    )
 
     def __init__(
         self,
@@ -56,6 +84,7 @@ class Context:
         self.caller = caller
         self.connection = connection
         self.idempotency_id = idempotency_id
+        self.key: RequestKey | None = None
 
     @property
     def user(self) -> Caller:
@@ -99,6 +128,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     path: without the `/v1` alias, which the edge adds.
     websocket: the `op` under which it is also a WebSocket command.
     cache_s: seconds that anyone may keep a GET's answer; 0 (no-store) for most.
+    keeps_keys: of a POST: the handler stores `Context.key` and its answer in the same
+        commit as the effect, and answers a repeat with a `KeptReply`. A command may
+        then name its key itself, in `idempotency_key` or `client_id`, where no header
+        does: over WebSocket.
     """
 
     name: str
@@ -117,12 +150,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     websocket: str | None = None
     body_bytes_max: int = 1 << 20
     cache_s: int = 0
+    keeps_keys: bool = False
 
     def __post_init__(self) -> None:
         assert self.verb in (None, "GET", "POST", "PUT", "DELETE")
         assert (self.verb is None) == (self.path is None)
         assert self.verb is not None or self.websocket is not None
         assert set(self.path_parameters) <= set(self.command.__struct_fields__)
+        assert not self.keeps_keys or self.verb in (None, "POST")
 
     @property
     def path_parameters(self) -> tuple[str, ...]:
