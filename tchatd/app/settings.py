@@ -173,6 +173,16 @@ class Payment(Section, frozen=True):
     fees: payment_rules.ChargeSettings
 
 
+class Sagas(Section, frozen=True):
+    running_max: Count
+    claim_max: Annotated[int, Meta(ge=1, le=100_000)]
+    batch_max: Annotated[int, Meta(ge=1, le=100_000)]
+    poll_s: Annotated[float, Meta(gt=0, le=60)]
+    lease_s: Annotated[float, Meta(ge=1, le=600)]
+    retry_s: Annotated[float, Meta(gt=0, le=60)]
+    kept_s: Seconds
+
+
 class Sms(Section, frozen=True):
     kind: Literal["sandbox", "twilio"]
     account: str
@@ -249,6 +259,7 @@ class Settings(Section, frozen=True):
     link_previews: LinkSettings
     payment: Payment
     qr: QrSettings
+    sagas: Sagas
     providers: Providers
     secrets: Secrets
     console: Console

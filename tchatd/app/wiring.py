@@ -17,6 +17,7 @@ from tchatd.app.links import Links
 from tchatd.app.moderation import Moderation
 from tchatd.app.people import AuthUsers
 from tchatd.app.qr import Qr
+from tchatd.app.sagas import Sagas
 from tchatd.app.search import Search
 from tchatd.app.secrets import Secrets
 from tchatd.app.settings import Settings
@@ -58,6 +59,7 @@ from tchatd.stores.postgres.idempotency import PostgresIdempotencyStore
 from tchatd.stores.postgres.messaging import PostgresDialogStore
 from tchatd.stores.postgres.people import PostgresPeopleStore
 from tchatd.stores.postgres.pool import Pool
+from tchatd.stores.postgres.sagas import PostgresSagaStore
 from tchatd.stores.users import CoalescedUsers
 from tchatd_ext.gateway import Gateway
 
@@ -150,6 +152,14 @@ class Core:
             record_bytes_max=settings.journal.record_bytes_max,
             clock=clock,
             metrics=metrics,
+        )
+        self.sagas = Sagas(
+            settings.sagas,
+            PostgresSagaStore(pool),
+            node,
+            clock,
+            self.ids,
+            metrics,
         )
         self.people_store = PostgresPeopleStore(pool)
         self.people = PeopleService(

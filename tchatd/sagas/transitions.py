@@ -49,7 +49,7 @@ def reason_to_go_back(
     row: SagaRow, saga_type: SagaType[Any], now_ms: int
 ) -> str | None:
     """Why it does not run the step that is next; None: it does."""
-    if row.status != "started" or not _may_go_back(row, saga_type):
+    if row.status != "started" or not may_go_back(row, saga_type):
         return None
     if row.abort_reason is not None:
         return row.abort_reason
@@ -119,7 +119,7 @@ def put_off(
             is_waiting=True,
             error=_said(why),
         )
-    if row.status == "started" and _may_go_back(row, saga_type):
+    if row.status == "started" and may_go_back(row, saga_type):
         return go_back(row, saga_type, why, now_ms, in_doubt=True)
     return stand_still(row, why, now_ms)
 
@@ -153,7 +153,7 @@ def after(row: SagaRow, progress: SagaProgress, moved: Moved | None) -> SagaRow:
     return structs.replace(row, **changes)
 
 
-def _may_go_back(row: SagaRow, saga_type: SagaType[Any]) -> bool:
+def may_go_back(row: SagaRow, saga_type: SagaType[Any]) -> bool:
     """Also not from a pivot that may have happened."""
     step = saga_type.steps[row.current_step]
     is_undecided = step.is_pivot and not step.is_atomic
