@@ -1,6 +1,6 @@
 """Owns the life of the daemon: what starts after what, and stops before what.
 
-    stores > journal > jobs > edge (hub, commands) > accept
+    stores > journal > jobs > sagas > edge (hub, commands) > accept
 
 Each is a nursery inside the one before it. A graceful stop goes from the inside out:
 stop accepting, send clients away (1001 with a spread-out delay before they return),
@@ -244,6 +244,7 @@ class Daemon:
                 "auth": core.auth.prune,
                 "dead letters": core.bots.prune,
                 "idempotency": core.idempotency.prune,
+                "sagas": core.sagas.prune,
                 **core.beside.prunes,
             }
             nursery.start_soon(prune_regularly, prunes, PRUNE_INTERVAL_S)
@@ -255,10 +256,18 @@ class Daemon:
                 raise NotAvailable(
                     f"console {self._settings.console_socket}: {error.strerror}"
                 ) from error
-            await self._edge(edge)
+            await self._sagas(core, edge)
             await self._keep_last_seen(edge)
             console.close()
             nursery.cancel_scope.cancel()
+
+    async def _sagas(self, core: Core, edge: Edge) -> None:
+        """Steps under way are finished; what follows is left to other nodes, or to the
+        next start."""
+        async with trio.open_nursery() as sagas:
+            await sagas.start(core.sagas.run)
+            await self._edge(edge)
+            core.sagas.close()
 
     async def _edge(self, edge: Edge) -> None:
         async with trio.open_nursery() as commands:
@@ -315,6 +324,7 @@ class Daemon:
             [
                 *standard_commands(ports, of.rows_max),
                 operator.search_command(core.search),
+                core.sagas.command(of.rows_max),
                 *moderators.commands(
                     core.auth, core.bots, core.moderation, core.clock, of.rows_max
                 ),
