@@ -1,0 +1,1 @@
+"""Owns payment providers: Stripe, Omise, banks, and the sandbox."""
