@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from tchatd.app import secrets
+from tchatd.app import payment_settings, secrets
 from tchatd.app.certificates import certificate_end
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.data import DataFolder, DataInUse, DataUnusable
@@ -66,6 +66,7 @@ def check(settings: Settings) -> int:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("configuration", lambda: f'mode = "{settings.mode}"'),
         ("secrets", lambda: _check_secrets(settings)),
+        ("payments", lambda: _check_payments(settings)),
         ("data", lambda: _check_folder(settings.data_folder)),
         ("journal", lambda: _check_journal(settings)),
         ("listen", lambda: _check_address(settings, settings.listen.bind)),
@@ -88,6 +89,12 @@ def _check_secrets(settings: Settings) -> str:
     if settings.mode == "development":
         return "development: generated where none are given"
     return "all there"
+
+
+def _check_payments(settings: Settings) -> str:
+    """Their keys are among the secrets; whether they are good only a call tells."""
+    names = payment_settings.enabled(settings.providers.payments)
+    return ", ".join(names) or "no provider: nobody can top up or withdraw"
 
 
 def _check_journal(settings: Settings) -> str:

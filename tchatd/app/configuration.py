@@ -31,6 +31,7 @@ RESERVED = re.compile(
     r"TCHATD_(CONFIG|BUILD)$|TCHATD_(TEST|BENCH|CRASH|FUZZ|SERVICES)_"
     r"|TCHATD_SECRETS_(MASTER_KEYS|LOOKUP_KEY|OTP_KEY|TOKEN_KEYS)$"
     r"|TCHATD_SECRETS_(SMS_TOKEN|EMAIL_PASSWORD)$"
+    r"|TCHATD_SECRETS_(STRIPE|OMISE|BANK)_(KEY|WEBHOOK)$"
 )
 _PACKAGED = Path(__file__).with_name(NAME)  # put there by the build (see setup.py)
 _SOURCE_TREE = Path(__file__).parents[2] / NAME

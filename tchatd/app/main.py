@@ -200,6 +200,7 @@ class Daemon:
                 await core.senders.aclose()
                 await core.bots.aclose()
                 await core.links.aclose()
+                await core.payments.aclose()
             nursery.cancel_scope.cancel()
 
     async def _journal(self, core: Core) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,10 +19,43 @@ import psycopg
 
 from tchatd.app.configuration import ConfigurationError, variable
 from tchatd.app.settings import Settings
+from tchatd.providers.payments.signatures import base64_secret
 
 KEY_BYTES = 32
 FILE_BYTES_MAX = 4_096
+WEBHOOK_SECRETS_MAX = 4
+WEBHOOK_SECRET_CHARS_MIN = 16
 DEVELOPMENT = "development:"
+
+
+class PaymentSecrets:
+    """Of payment providers; empty of those that are not enabled. …_webhook: several
+    while one is rotated."""
+
+    __slots__ = (
+        *("bank_key", "bank_webhook", "omise_key", "omise_webhook"),
+        *("stripe_key", "stripe_webhook"),
+    )
+
+    def __init__(
+        self,
+        *,
+        stripe_key: str = "",
+        stripe_webhook: tuple[str, ...] = (),
+        omise_key: str = "",
+        omise_webhook: tuple[str, ...] = (),
+        bank_key: str = "",
+        bank_webhook: tuple[str, ...] = (),
+    ) -> None:
+        self.stripe_key = stripe_key
+        self.stripe_webhook = stripe_webhook
+        self.omise_key = omise_key
+        self.omise_webhook = omise_webhook
+        self.bank_key = bank_key
+        self.bank_webhook = bank_webhook
+
+    def __repr__(self) -> str:
+        return "<PaymentSecrets>"
 
 
 class Secrets:
@@ -29,7 +63,7 @@ class Secrets:
 
     __slots__ = (
         *("email_password", "lookup_key", "master_keys"),
-        *("otp_key", "sms_token", "token_keys"),
+        *("otp_key", "payments", "sms_token", "token_keys"),
     )
 
     def __init__(
@@ -41,6 +75,7 @@ class Secrets:
         token_keys: tuple[bytes, ...],
         sms_token: str = "",
         email_password: str = "",
+        payments: PaymentSecrets | None = None,
     ) -> None:
         assert master_keys
         assert token_keys
@@ -52,6 +87,7 @@ class Secrets:
         self.token_keys = token_keys
         self.sms_token = sms_token
         self.email_password = email_password
+        self.payments = payments or PaymentSecrets()
 
     def __repr__(self) -> str:
         return "<Secrets>"
@@ -126,6 +162,38 @@ class _Source:
             self.problems.append(f"secrets.{name}_file: is not set")
         return ""
 
+    def header(self, name: str, path: str, *, needed: bool) -> str:
+        """What goes into a header of a request: one line of visible ASCII."""
+        text = self.text(name, path, needed=needed).strip()
+        if needed and not re.fullmatch(r"[\x21-\x7e]+", text):
+            self._add(name, "is not one line of visible ASCII")
+            return ""
+        return text
+
+    def lines(
+        self, name: str, path: str, *, needed: bool, base64: bool = False
+    ) -> tuple[str, ...]:
+        """One secret a line, or with commas between (the environment)."""
+        found = tuple(self.text(name, path, needed=needed).replace(",", " ").split())
+        if not needed:
+            return found
+        if not 1 <= len(found) <= WEBHOOK_SECRETS_MAX:
+            self._add(name, f"has not 1 to {WEBHOOK_SECRETS_MAX} secrets")
+        for text in found:
+            if base64:
+                try:
+                    base64_secret(text)
+                except ValueError as error:
+                    self._add(name, str(error))
+            elif len(text) < WEBHOOK_SECRET_CHARS_MIN:
+                self._add(name, f"is shorter than {WEBHOOK_SECRET_CHARS_MIN}")
+        return found
+
+    def _add(self, name: str, why: str) -> None:
+        """Unless something is wrong with it already."""
+        if not any(f"secrets.{name}_file:" in said for said in self.problems):
+            self.problems.append(f"secrets.{name}_file: {why}")
+
     def _decoded(self, text: str) -> bytes:
         text = text.strip()
         if text.startswith(DEVELOPMENT):
@@ -182,6 +250,7 @@ def load(
         files.email_password_file,
         needed=bool(settings.providers.email.user),
     )
+    payments = _payments(source, settings)
     keys = [*masters, lookup, otp, *token_keys]
     if not source.problems and len(set(keys)) < len(keys):
         source.problems.append("secrets: two of the keys are the same")
@@ -194,6 +263,28 @@ def load(
         token_keys=token_keys,
         sms_token=sms,
         email_password=email,
+        payments=payments,
+    )
+
+
+def _payments(source: _Source, settings: Settings) -> PaymentSecrets:
+    files, of = settings.secrets, settings.providers.payments
+    stripe, omise, bank = (
+        of.stripe.enabled,
+        of.omise.enabled,
+        of.bank_transfer.enabled,
+    )
+    return PaymentSecrets(
+        stripe_key=source.header("stripe_key", files.stripe_key_file, needed=stripe),
+        stripe_webhook=source.lines(
+            "stripe_webhook", files.stripe_webhook_file, needed=stripe
+        ),
+        omise_key=source.header("omise_key", files.omise_key_file, needed=omise),
+        omise_webhook=source.lines(
+            "omise_webhook", files.omise_webhook_file, needed=omise, base64=True
+        ),
+        bank_key=source.header("bank_key", files.bank_key_file, needed=bank),
+        bank_webhook=source.lines("bank_webhook", files.bank_webhook_file, needed=bank),
     )
 
 

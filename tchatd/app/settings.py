@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tchatd.app import payment_settings
+from tchatd.app.payment_settings import PaymentProviders
 from tchatd.domains.auth.rules import AuthSettings
 from tchatd.domains.bots.rules import BotSettings
 from tchatd.domains.links.models import LinkSettings
@@ -202,6 +204,7 @@ class Email(Section, frozen=True):
 class Providers(Section, frozen=True):
     sms: Sms
     email: Email
+    payments: PaymentProviders
 
 
 class Secrets(Section, frozen=True):
@@ -213,6 +216,12 @@ class Secrets(Section, frozen=True):
     token_key_files: list[str]
     sms_token_file: str
     email_password_file: str
+    stripe_key_file: str
+    stripe_webhook_file: str
+    omise_key_file: str
+    omise_webhook_file: str
+    bank_key_file: str
+    bank_webhook_file: str
 
 
 class Console(Section, frozen=True):
@@ -331,6 +340,7 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         s.providers.email.host and s.providers.email.sender
     ):
         yield "providers.email.kind", "needs providers.email.host and .sender"
+    yield from payment_settings.broken_relations(s.providers.payments)
     yield from payment_rules.broken_relations(s.payment.limits, s.payment.fees)
     networks = (
         ("metrics.allow", s.metrics.allow),
@@ -361,6 +371,7 @@ def unsafe_in_production(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "providers.sms.kind", "the sandbox shows codes to whoever reads the log"
     if s.providers.email.kind == "sandbox":
         yield "providers.email.kind", "the sandbox shows codes to whoever reads the log"
+    yield from payment_settings.unsafe_in_production(s.providers.payments)
     if not (s.postgres.dsn or s.postgres.dsn_file):
         yield (
             "postgres.dsn",

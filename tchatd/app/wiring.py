@@ -15,6 +15,7 @@ from tchatd.app.bots import Bots
 from tchatd.app.conversations import Conversations
 from tchatd.app.links import Links
 from tchatd.app.moderation import Moderation
+from tchatd.app.payments import SANDBOX_PURPOSE, Payments
 from tchatd.app.people import AuthUsers
 from tchatd.app.qr import Qr
 from tchatd.app.sagas import Sagas
@@ -32,7 +33,7 @@ from tchatd.domains.messaging.state import MessagingState, StateLimits
 from tchatd.domains.messaging.typing import TypingSettings
 from tchatd.domains.people import routes as people_routes
 from tchatd.domains.people.service import PeopleService
-from tchatd.edge import openapi, pages, probes
+from tchatd.edge import openapi, pages, probes, sandbox_page
 from tchatd.edge.asgi import AsgiServer, TlsSettings
 from tchatd.edge.dispatcher import Dispatcher, DispatcherSettings
 from tchatd.edge.gateway import GatewayTask, GatewayTaskSettings, gap_frames
@@ -59,6 +60,7 @@ from tchatd.stores.postgres.idempotency import PostgresIdempotencyStore
 from tchatd.stores.postgres.messaging import PostgresDialogStore
 from tchatd.stores.postgres.people import PostgresPeopleStore
 from tchatd.stores.postgres.pool import Pool
+from tchatd.stores.postgres.sandbox import PostgresSandboxStore
 from tchatd.stores.postgres.sagas import PostgresSagaStore
 from tchatd.stores.users import CoalescedUsers
 from tchatd_ext.gateway import Gateway
@@ -171,6 +173,14 @@ class Core:
             settings=settings.people,
         )
         self._wire_messaging(settings)
+        self.payments = Payments(
+            settings.providers.payments,
+            secrets.payments,
+            PostgresSandboxStore(pool),
+            clock,
+            metrics,
+            sandbox_secret=self.keys.lookup_hash("sandbox").digest(SANDBOX_PURPOSE),
+        )
         self.idempotency = Idempotency(
             PostgresIdempotencyStore(pool),
             self.keys.vault,
@@ -342,7 +352,7 @@ class Edge:
             core.auth,
             _http_settings(settings),
             idempotency=core.idempotency,
-            fallback=pages.Pages(pages.quart_app()),
+            fallback=_pages(core),
         )
         self.sessions = Sessions(
             self.dispatcher,
@@ -373,6 +383,13 @@ class Edge:
             self.tls = AsgiServer(
                 self.endpoint, self.sessions, core.hub, _tls_settings(settings)
             )
+
+
+def _pages(core: Core) -> pages.Pages:
+    app = pages.quart_app()
+    if core.payments.sandbox is not None:
+        sandbox_page.add_sandbox(app, core.payments.sandbox)
+    return pages.Pages(app)
 
 
 def _http_settings(settings: Settings) -> HttpSettings:

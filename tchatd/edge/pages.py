@@ -1,4 +1,5 @@
-"""Owns pages for people (`/`, `/docs`): quart-trio, for what is not a declared route.
+"""Owns pages for people (`/`, `/docs`, the sandbox's): quart-trio, for what is not a
+declared route.
 
 Pages are reached from every transport through the endpoint, as a request to quart's
 ASGI app in this process: buffered, with bounded bodies, no socket in between.
@@ -48,10 +49,25 @@ class Pages:
 
     def __init__(self, app: QuartTrio) -> None:
         self._app = app
-        self._paths = frozenset(rule.rule for rule in app.url_map.iter_rules())
+        rules = list(app.url_map.iter_rules())
+        self._paths = {
+            rule.rule: rule.methods or set() for rule in rules if not rule.arguments
+        }
+        # Rules with one argument, which is a last segment.
+        self._folders = {
+            rule.rule.partition("<")[0]: rule.methods or set()
+            for rule in rules
+            if rule.arguments
+        }
 
     def serves(self, method: str, path: str) -> bool:
-        return method in ("GET", "HEAD") and path in self._paths
+        if method not in ("GET", "HEAD", "POST"):
+            return False
+        methods = self._paths.get(path)
+        if methods is None:
+            folder, _, last = path.rpartition("/")
+            methods = self._folders.get(f"{folder}/") if last else None
+        return methods is not None and method in methods
 
     async def respond(self, request: HttpRequest) -> Response:
         """Raises:

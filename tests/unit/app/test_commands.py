@@ -50,7 +50,8 @@ def test_everything_is_said_and_nothing_is_made(
     assert commands.check(settings(tmp_path)) == 0
     said = lines(capsys)
     assert list(said) == [
-        *("configuration", "secrets", "data", "journal", "listen", "tls", "postgres")
+        *("configuration", "secrets", "payments", "data", "journal", "listen"),
+        *("tls", "postgres"),
     ]
     assert {state for state, *_ in said.values()} == {"ok"}
     assert list(tmp_path.iterdir()) == []
@@ -115,11 +116,16 @@ def test_missing_secrets_fail_in_production(
         PROVIDERS_EMAIL_KIND="smtp",
         PROVIDERS_EMAIL_HOST="h",
         PROVIDERS_EMAIL_SENDER="a@b.example",
+        PROVIDERS_PAYMENTS_SANDBOX_ENABLED="false",
+        PROVIDERS_PAYMENTS_OMISE_ENABLED="true",
     )
     assert commands.check(of) == exits.FAILED
-    said = lines(capsys)["secrets"]
+    printed = lines(capsys)
+    said = printed["secrets"]
     assert said[0] == "failed"
     assert "otp_key_file: is not set" in said[1]
+    assert "omise_key_file: is not set" in said[1]
+    assert printed["payments"] == ["ok", "omise"]
 
 
 @pytest.mark.service

@@ -22,6 +22,7 @@ PRODUCTION = {
     "TCHATD_PROVIDERS_EMAIL_KIND": "smtp",
     "TCHATD_PROVIDERS_EMAIL_HOST": "mail",
     "TCHATD_PROVIDERS_EMAIL_SENDER": "no-reply@tchat.example",
+    "TCHATD_PROVIDERS_PAYMENTS_SANDBOX_ENABLED": "false",
 }
 
 
@@ -145,3 +146,76 @@ def test_what_is_no_dsn_is_refused_without_repeating_it(tmp_path: Path) -> None:
     ) as raised:
         secrets.dsn(of)
     assert "pa55word" not in str(raised.value)
+
+
+PAYMENTS = {
+    "TCHATD_PROVIDERS_PAYMENTS_STRIPE_ENABLED": "true",
+    "TCHATD_PROVIDERS_PAYMENTS_STRIPE_BILLING_EMAIL": "payments@tchat.example",
+    "TCHATD_PROVIDERS_PAYMENTS_OMISE_ENABLED": "true",
+    "TCHATD_PROVIDERS_PAYMENTS_BANK_TRANSFER_ENABLED": "true",
+    "TCHATD_PROVIDERS_PAYMENTS_BANK_TRANSFER_ORIGIN": "http://127.0.0.1:9100",
+    "TCHATD_PROVIDERS_PAYMENTS_BANK_TRANSFER_ACCOUNTS": "TH THB KBANK 012 Tchat",
+}
+WEBHOOK = base64.b64encode(b"0123456789abcdef").decode()
+
+
+def test_what_the_enabled_payment_providers_lack_is_named(tmp_path: Path) -> None:
+    text = problems(settings(tmp_path, **PAYMENTS), {})
+    for name in ("stripe", "omise", "bank"):
+        assert f"secrets.{name}_key_file: is not set" in text
+        assert f"secrets.{name}_webhook_file: is not set" in text
+    assert len(text.splitlines()) == 6
+
+
+def test_webhook_secrets_are_several_while_one_is_rotated(tmp_path: Path) -> None:
+    of = settings(
+        tmp_path,
+        **PAYMENTS,
+        TCHATD_SECRETS_STRIPE_KEY_FILE=write(tmp_path / "a", "sk_test_1\n"),
+        TCHATD_SECRETS_STRIPE_WEBHOOK_FILE=write(
+            tmp_path / "b", "whsec_new_of_stripe\nwhsec_old_of_stripe\n"
+        ),
+        TCHATD_SECRETS_BANK_KEY_FILE=write(tmp_path / "c", "bank"),
+    )
+    environment = {
+        "TCHATD_SECRETS_OMISE_KEY": "skey_1",
+        "TCHATD_SECRETS_OMISE_WEBHOOK": f"{WEBHOOK},{WEBHOOK}",
+        "TCHATD_SECRETS_BANK_WEBHOOK": "a secret of the bank".replace(" ", "-"),
+    }
+    payments = secrets.load(of, environment).payments
+    assert payments.stripe_key == "sk_test_1"
+    assert payments.stripe_webhook == ("whsec_new_of_stripe", "whsec_old_of_stripe")
+    assert payments.omise_webhook == (WEBHOOK, WEBHOOK)
+    assert (payments.bank_key, len(payments.bank_webhook)) == ("bank", 1)
+    assert repr(payments) == "<PaymentSecrets>"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("STRIPE_KEY", "sk test", "not one line of visible ASCII"),
+        ("STRIPE_KEY", "", "not one line of visible ASCII"),
+        ("STRIPE_WEBHOOK", "tiny", "is shorter than 16"),
+        ("STRIPE_WEBHOOK", "", "has not 1 to 4 secrets"),
+        ("STRIPE_WEBHOOK", ",".join(["whsec_0123456789"] * 5), "has not 1 to 4"),
+        ("OMISE_WEBHOOK", "not base64 at all", "is not base64"),
+        ("OMISE_WEBHOOK", "c2hvcnQ=", "is shorter than 16 bytes"),
+    ],
+)
+def test_a_bad_secret_of_a_provider_is_named_without_it(
+    tmp_path: Path, name: str, value: str, why: str
+) -> None:
+    good = {
+        "TCHATD_SECRETS_STRIPE_KEY": "sk",
+        "TCHATD_SECRETS_STRIPE_WEBHOOK": "whsec_0123456789",
+        "TCHATD_SECRETS_OMISE_KEY": "skey",
+        "TCHATD_SECRETS_OMISE_WEBHOOK": WEBHOOK,
+        "TCHATD_SECRETS_BANK_KEY": "bank",
+        "TCHATD_SECRETS_BANK_WEBHOOK": "0123456789abcdef",
+    }
+    environment = good | {f"TCHATD_SECRETS_{name}": value}
+    text = problems(settings(tmp_path, **PAYMENTS), environment)
+    assert text.startswith(f"secrets.{name.lower()}_file: ")
+    assert why in text
+    assert len(text.splitlines()) == 1
+    assert not value or value not in text

@@ -71,7 +71,10 @@ def test_a_broken_relation_names_the_key(
 
 def test_the_desk_is_not_production(defaults: Settings) -> None:
     unsafe = [name for name, _ in unsafe_in_production(defaults)]
-    assert unsafe == ["providers.sms.kind", "providers.email.kind", "postgres.dsn"]
+    assert unsafe == [
+        *("providers.sms.kind", "providers.email.kind"),
+        *("providers.payments.sandbox.enabled", "postgres.dsn"),
+    ]
 
 
 @pytest.mark.parametrize(
