@@ -1,6 +1,6 @@
 """Owns the life of the daemon: what starts after what, and stops before what.
 
-    stores > journal > jobs > sagas > edge (hub, commands) > accept
+    stores > journal > jobs > relay > sagas > edge (hub, commands) > accept
 
 Each is a nursery inside the one before it. A graceful stop goes from the inside out:
 stop accepting, send clients away (1001 with a spread-out delay before they return),
@@ -25,7 +25,14 @@ import msgspec
 import trio
 
 from tchatd import __version__
-from tchatd.app import collector, moderators, operator, secrets, systemd
+from tchatd.app import (
+    collector,
+    dead_letters,
+    moderators,
+    operator,
+    secrets,
+    systemd,
+)
 from tchatd.app.certificates import certificate_end
 from tchatd.app.configuration import ConfigurationError
 from tchatd.app.data import DataFolder
@@ -195,6 +202,7 @@ class Daemon:
                 await core.auth.start()
                 await core.bots.start()
                 await core.moderation.start()
+                await core.events.start()
                 await self._journal(core)
             finally:
                 await core.senders.aclose()
@@ -245,10 +253,12 @@ class Daemon:
                 "auth": core.auth.prune,
                 "dead letters": core.bots.prune,
                 "idempotency": core.idempotency.prune,
+                "handled events": core.events.prune,
                 "sagas": core.sagas.prune,
                 **core.beside.prunes,
             }
             nursery.start_soon(prune_regularly, prunes, PRUNE_INTERVAL_S)
+            nursery.start_soon(core.events.housekeeping.run)
             for alarm in (*core.beside.alarms, core.moderation.signing_out):
                 nursery.start_soon(alarm.run)
             try:
@@ -257,10 +267,17 @@ class Daemon:
                 raise NotAvailable(
                     f"console {self._settings.console_socket}: {error.strerror}"
                 ) from error
-            await self._sagas(core, edge)
+            await self._relay(core, edge)
             await self._keep_last_seen(edge)
             console.close()
             nursery.cancel_scope.cancel()
+
+    async def _relay(self, core: Core, edge: Edge) -> None:
+        """What is written until the end is left to the next start."""
+        async with trio.open_nursery() as relay:
+            await relay.start(core.events.relay.run)
+            await self._sagas(core, edge)
+            core.events.relay.close()
 
     async def _sagas(self, core: Core, edge: Edge) -> None:
         """Steps under way are finished; what follows is left to other nodes, or to the
@@ -328,6 +345,14 @@ class Daemon:
                 core.sagas.command(of.rows_max),
                 *moderators.commands(
                     core.auth, core.bots, core.moderation, core.clock, of.rows_max
+                ),
+                *dead_letters.commands(
+                    core.events.letters,
+                    core.events.relay.retry,
+                    lambda: core.events.relay.settled,
+                    lambda: core.events.relay.subscribers,
+                    core.clock,
+                    of.rows_max,
                 ),
             ],
             connections_max=of.connections_max,

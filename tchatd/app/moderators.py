@@ -176,7 +176,7 @@ class _Moderators:
         action = next((a for a in ACTIONS if a == options.get("action")), None)
         if action is None:
             raise ConsoleError("usage", f"--action is one of {', '.join(ACTIONS)}")
-        reason = _reason(options)
+        reason = reason_of(options)
         until_ms = self._until_ms(options, action)
         if report.resolved_ms is not None:
             raise ConsoleError("conflict", "it is resolved already")
@@ -189,7 +189,7 @@ class _Moderators:
         return answer
 
     async def _report(self, number: str) -> ReportRecord:
-        report = await self._moderation.store.report_numbered(_number(number))
+        report = await self._moderation.store.report_numbered(number_of(number))
         if report is None:
             raise ConsoleError("not-found", "there is no such report")
         return report
@@ -201,7 +201,7 @@ class _Moderators:
         kinds: dict[str, SanctionKind] = {"ban": "ban", "silence": "silence"}
         match plain:
             case ["ban" | "silence" as verb, text]:
-                reason, until_ms = _reason(options), self._until_ms(options, verb)
+                reason, until_ms = reason_of(options), self._until_ms(options, verb)
                 user = await self._user(text)
                 ended = await self._moderation.decisions.sanction(
                     user.number,
@@ -217,7 +217,7 @@ class _Moderators:
                     "sessions_ended": ended,
                 }
             case ["unban" | "unsilence" as verb, text]:
-                reason, user = _reason(options), await self._user(text)
+                reason, user = reason_of(options), await self._user(text)
                 was = await self._moderation.decisions.end_sanction(
                     user.number,
                     user.id,
@@ -237,7 +237,7 @@ class _Moderators:
                     id = UUID(text)
                 except ValueError:
                     raise ConsoleError("usage", "ID is a message's id") from None
-                reason = _reason(options)
+                reason = reason_of(options)
                 await self._moderation.decisions.remove(id, who=who(), reason=reason)
                 return {"removed": str(id)}
         raise ConsoleError("usage", f"usage: message remove ID {_MESSAGE_OPTIONS}")
@@ -247,7 +247,7 @@ class _Moderators:
             case ["log"]:
                 return await self._log(self._rows_max)
             case ["log", count]:
-                return await self._log(min(_number(count), self._rows_max))
+                return await self._log(min(number_of(count), self._rows_max))
             case ["sanctions"]:
                 return await self._sanctions()
             case ["reload"]:
@@ -312,21 +312,21 @@ class _DeadLetters:
                 letters, total = await store.dead_letters(self._rows_max)
                 return Rows([_letter(letter) for letter in letters], total)
             case ["dlq", "show", text]:
-                letter = await store.dead_letter(_number(text))
+                letter = await store.dead_letter(number_of(text))
                 if letter is None:
                     raise ConsoleError("not-found", "there is no such dead letter")
                 body = (await self._bots.webhooks.shown(letter)).decode()
                 return {**_letter(letter), "body": body}
             case ["dlq", "retry", text]:
-                letter = await store.retry(_number(text), self._clock.now_ms())
+                letter = await store.retry(number_of(text), self._clock.now_ms())
                 if letter is None:
                     raise ConsoleError("not-found", "no such letter, or no webhook")
                 self._bots.delivery.pending(letter.bot)
                 return {"queued": str(letter.id)}
             case ["dlq", "drop", text]:
-                if not await store.drop(_number(text)):
+                if not await store.drop(number_of(text)):
                     raise ConsoleError("not-found", "there is no such dead letter")
-                return {"dropped": _number(text)}
+                return {"dropped": number_of(text)}
         raise ConsoleError("usage", "usage: webhooks dlq list, or show|retry|drop N")
 
 
@@ -356,7 +356,7 @@ def _id(id: UUID | None) -> str | None:
     return None if id is None else str(id)
 
 
-def _reason(options: Mapping[str, str]) -> str:
+def reason_of(options: Mapping[str, str]) -> str:
     reason = options.get("reason", "").strip()
     if not reason or len(reason) > REASON_CHARS_MAX:
         raise ConsoleError(
@@ -376,7 +376,7 @@ def _duration(options: Mapping[str, str], action: str) -> int:
     return SILENCE_S if action == "silence" else 0
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1 << 63:
         raise ConsoleError("usage", "N is a number from 1")
     return int(text)

@@ -185,6 +185,18 @@ class Sagas(Section, frozen=True):
     kept_s: Seconds
 
 
+class Events(Section, frozen=True):
+    poll_s: Seconds
+    batch_max: Annotated[int, Meta(ge=1, le=10_000)]
+    attempts_max: Annotated[int, Meta(ge=1, le=100)]
+    retry_s: Seconds
+    retry_s_max: Seconds
+    handle_s: Seconds
+    lease_s: Annotated[float, Meta(ge=1, le=3_600)]
+    dead_letters_max: Count
+    keep_days: Annotated[int, Meta(ge=1, le=3_660)]
+
+
 class Sms(Section, frozen=True):
     kind: Literal["sandbox", "twilio"]
     account: str
@@ -262,6 +274,7 @@ class Settings(Section, frozen=True):
     journal: Journal
     messaging: Messaging
     search: Search
+    events: Events
     auth: AuthSettings
     bots: BotSettings
     moderation: ModerationSettings
@@ -330,6 +343,8 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "postgres.dsn_file", "set either dsn or dsn_file"
     if s.limits.messages_waiting_max < s.limits.commands_waiting_max:
         yield "limits.messages_waiting_max", "is less than commands_waiting_max"
+    if s.events.retry_s > s.events.retry_s_max:
+        yield "events.retry_s", "is more than events.retry_s_max"
     if s.typing.repeat_s >= s.typing.valid_s:
         yield "typing.repeat_s", "is not less than typing.valid_s"
     if s.providers.sms.kind != "sandbox" and not (

@@ -13,6 +13,7 @@ import msgspec
 from tchatd.app.beside import Beside
 from tchatd.app.bots import Bots
 from tchatd.app.conversations import Conversations
+from tchatd.app.events import Events
 from tchatd.app.links import Links
 from tchatd.app.moderation import Moderation
 from tchatd.app.payments import SANDBOX_PURPOSE, Payments
@@ -163,6 +164,7 @@ class Core:
             self.ids,
             metrics,
         )
+        self.events = Events(settings.events, pool, node, clock, metrics)
         self.people_store = PostgresPeopleStore(pool)
         self.people = PeopleService(
             store=self.people_store,
