@@ -23,8 +23,8 @@ exit codes:
   0    done; for `run`: stopped as asked
   1    failed while running; the reason is on stderr
   2    the command line is wrong
-  65   the journal or the schema is damaged or does not fit this version; trying
-       again does not help
+  65   the journal, the schema or the ledger is damaged or does not fit this
+       version; trying again does not help
   69   console: no daemon runs there
   75   something it needs is not there now (PostgreSQL, the address, the data
        folder in use); trying again may help
@@ -42,6 +42,7 @@ examples:
   tchatd console                               talk to the running daemon
   tchatd console otp +66812345678              the last one-time code (sandbox)
   tchatd console --json status                 one answer, for a script
+  tchatd ledger verify                         does every account add up?
 
 Every key of the configuration is explained in tchatd.toml; the environment
 overrides it: TCHATD_LISTEN_BIND is bind in [listen].
@@ -102,6 +103,14 @@ def build_parser() -> argparse.ArgumentParser:
     _command(
         commands, "check", "test configuration, secrets and connections", _check
     ).add_argument("--bind", metavar="HOST:PORT", help="as if it were given to `run`")
+    ledger = _command(
+        commands,
+        "ledger",
+        "recompute the ledger from its postings and compare; also beside a daemon",
+        _ledger,
+    )
+    ledger.add_argument("action", choices=["verify"], help="changes nothing")
+    ledger.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -169,6 +178,12 @@ def _migrate(chosen: argparse.Namespace) -> int:
     from tchatd.app import commands
 
     return commands.migrate(_settings(chosen), complain)
+
+
+def _ledger(chosen: argparse.Namespace) -> int:
+    from tchatd.app.ledger_command import verify_ledger
+
+    return verify_ledger(_settings(chosen), complain, as_json=chosen.json)
 
 
 def _check(chosen: argparse.Namespace) -> int:

@@ -170,19 +170,21 @@ class Search(Section, frozen=True):
     retry_s: Seconds
 
 
+class Ledger(Section, frozen=True):
+    batch_max: Annotated[int, Meta(ge=1, le=10_000)]
+    waiting_max: Count
+    attempts_max: Annotated[int, Meta(ge=2, le=100)]
+    trip_s: Seconds
+    retry_s: Seconds
+    in_doubt_s: Seconds
+    expiry_interval_s: Seconds
+    expiry_batch_max: Annotated[int, Meta(ge=1, le=10_000)]
+    keys_days: Annotated[float, Meta(ge=30, le=366)]
+
+
 class Payment(Section, frozen=True):
     limits: payment_rules.LimitSettings
     fees: payment_rules.ChargeSettings
-
-
-class Sagas(Section, frozen=True):
-    running_max: Count
-    claim_max: Annotated[int, Meta(ge=1, le=100_000)]
-    batch_max: Annotated[int, Meta(ge=1, le=100_000)]
-    poll_s: Annotated[float, Meta(gt=0, le=60)]
-    lease_s: Annotated[float, Meta(ge=1, le=600)]
-    retry_s: Annotated[float, Meta(gt=0, le=60)]
-    kept_s: Seconds
 
 
 class Events(Section, frozen=True):
@@ -195,6 +197,16 @@ class Events(Section, frozen=True):
     lease_s: Annotated[float, Meta(ge=1, le=3_600)]
     dead_letters_max: Count
     keep_days: Annotated[int, Meta(ge=1, le=3_660)]
+
+
+class Sagas(Section, frozen=True):
+    running_max: Count
+    claim_max: Annotated[int, Meta(ge=1, le=100_000)]
+    batch_max: Annotated[int, Meta(ge=1, le=100_000)]
+    poll_s: Annotated[float, Meta(gt=0, le=60)]
+    lease_s: Annotated[float, Meta(ge=1, le=600)]
+    retry_s: Annotated[float, Meta(gt=0, le=60)]
+    kept_s: Seconds
 
 
 class Sms(Section, frozen=True):
@@ -279,6 +291,7 @@ class Settings(Section, frozen=True):
     bots: BotSettings
     moderation: ModerationSettings
     link_previews: LinkSettings
+    ledger: Ledger
     payment: Payment
     qr: QrSettings
     sagas: Sagas
@@ -343,6 +356,8 @@ def broken_relations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "postgres.dsn_file", "set either dsn or dsn_file"
     if s.limits.messages_waiting_max < s.limits.commands_waiting_max:
         yield "limits.messages_waiting_max", "is less than commands_waiting_max"
+    if s.ledger.expiry_batch_max > s.ledger.waiting_max:
+        yield "ledger.expiry_batch_max", "is more than ledger.waiting_max"
     if s.events.retry_s > s.events.retry_s_max:
         yield "events.retry_s", "is more than events.retry_s_max"
     if s.typing.repeat_s >= s.typing.valid_s:

@@ -141,7 +141,8 @@ async def load_and_decide(
     readers = {kind: tables.readers[kind] for kind in wanted}
     asked += [readers[kind].statement(list(keys)) for kind, keys in wanted.items()]
     marked, locked, *others = await _trip(connection, "BEGIN", asked)
-    if marked.rowcount != 1:
+    if marked.rowcount != 1:  # Pruned: nothing was committed for a week.
+        connection.close()
         raise ConnectionLost("The batcher's row is gone")
     loaded = iter([await cursor.fetchall() for cursor in others])
     found_holds = [rows.hold_of(row) for row in next(loaded)] if holds else []

@@ -118,6 +118,13 @@ class Pool:
         finally:
             await self.aclose()
 
+    async def dedicated(self, **options: Any) -> Connection:
+        """A connection beside the pool's, with other options; the caller closes it.
+
+        Raises: ConnectionLost, QueryRefused.
+        """
+        return await Connection.connect(self._dsn, **{**self._options, **options})
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection. It has to be left in no transaction.

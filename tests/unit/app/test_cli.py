@@ -27,7 +27,9 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"tchatd {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["run"], ["console"], ["migrate"], ["check"]])
+@pytest.mark.parametrize(
+    "words", [[], ["run"], ["console"], ["migrate"], ["check"], ["ledger"]]
+)
 def test_help_explains_commands_and_exit_codes(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
