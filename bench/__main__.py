@@ -15,7 +15,7 @@ from bench.report import RESULTS
 
 NAMES = (
     *("profile", "fanout", "group", "idle", "messages", "connect"),
-    *("channel", "sync", "history", "presence", "search"),
+    *("channel", "sync", "history", "presence", "search", "sagas"),
 )
 
 
