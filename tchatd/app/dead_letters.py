@@ -77,6 +77,7 @@ class _DeadLetters:
         subscriber = options.get("subscriber")
         match plain:
             case ["list"]:
+                _log.info("dead letters listed", who=who())
                 letters, total = await self._letters.letters(subscriber, self._rows_max)
                 return Rows([_row(letter) for letter in letters], total)
             case ["show", text]:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tchatd.events.relay import Relay
+from tchatd.events.store import Decided
 from tchatd.events.subscription import RelaySettings
 from tchatd.kernel.errors import Unavailable
 from tchatd.kernel.events import Event
 from tchatd.observe.metrics import Metrics
 from tchatd.stores.memory.event_log import MemoryEventStore
-from tests.support.events import A, B, Handler, TrioClock, draft, drafts_of, relaying
+from tests.support.events import (
+    NOW,
+    A,
+    B,
+    Handler,
+    TrioClock,
+    draft,
+    drafts_of,
+    relaying,
+)
+
+DECIDED = Decided(NOW, "root (uid 0)", "again")
 
 
 @pytest.fixture
@@ -310,3 +324,103 @@ async def test_numbers_tell_of_lag_letters_and_outcomes(
         "tchatd_events_unsettled 0.0",
     ):
         assert line in text
+
+
+class World:
+    """Writers, two nodes that crash and start again, an operator; all at random.
+
+    handled: what had its effect, in this order; a repeat has none.
+    """
+
+    AGGREGATES = (UUID(int=1), UUID(int=2), UUID(int=3))
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.store = MemoryEventStore(TrioClock())
+        self.settings = RelaySettings(
+            batch_max=4, attempts_max=2, dead_letters_max=30, retry_s_max=2
+        )
+        self.versions = dict.fromkeys(self.AGGREGATES, 0)
+        self.handled: list[Event] = []
+        self.fails = 0.2
+        self.is_over = False
+
+    def handler(self) -> Handler:
+        handler = Handler()
+
+        async def on_event(event: Event) -> None:
+            if self.chance.random() < 0.05:
+                await trio.sleep(self.chance.random() * 40)
+            if self.chance.random() < self.fails:
+                raise self.chance.choice((KeyError, Unavailable))
+            if event not in self.handled:
+                self.handled.append(event)
+            if self.chance.random() < self.fails / 2:
+                raise ValueError
+
+        handler.on_event = on_event
+        return handler
+
+    async def write(self, aggregate_id: UUID) -> None:
+        """As whoever holds the lock on the aggregate."""
+        for _ in range(25):
+            await trio.sleep(self.chance.random() * 4)
+            transaction = self.store.log.begin()
+            count = self.chance.randint(1, 3)
+            for n in range(1, count + 1):
+                version = self.versions[aggregate_id] + n
+                transaction.append([draft(aggregate_id, version)])
+                await trio.sleep(self.chance.random() / 5)
+            if self.chance.random() < 0.3:
+                transaction.rollback()
+            else:
+                transaction.commit()
+                self.versions[aggregate_id] += count
+
+    async def run_node(self, name: str) -> None:
+        while not self.is_over:
+            relaying_s = self.chance.random() * 30
+            relay = relaying(
+                self.store, self.handler(), node=name, settings=self.settings
+            )
+            async with relay as running:
+                await trio.sleep(relaying_s)
+                if self.chance.random() < 0.3:
+                    running.close()
+                    await trio.sleep(0.1)
+
+    async def operate(self) -> None:
+        while not self.is_over:
+            await trio.sleep(self.chance.random() * 20)
+            await self.store.retry_all("s", DECIDED)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.run_node, "n1")
+            nursery.start_soon(self.run_node, "n2")
+            nursery.start_soon(self.operate)
+            async with trio.open_nursery() as writers:
+                for aggregate_id in self.AGGREGATES:
+                    writers.start_soon(self.write, aggregate_id)
+            self.fails = 0.0
+            await trio.sleep(600)
+            self.is_over = True
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_happens_every_event_has_its_effect_in_order(
+    seed: int, autojump_clock: object
+) -> None:
+    world = World(seed)
+    await world.run()
+    assert {event.position for event in world.handled} == set(world.store.log.events)
+    for aggregate_id in world.AGGREGATES:
+        versions = [
+            event.version
+            for event in world.handled
+            if event.aggregate_id == aggregate_id
+        ]
+        assert versions == list(range(1, world.versions[aggregate_id] + 1))
+    letters, _ = await world.store.letters("s", 1_000)
+    assert letters == []

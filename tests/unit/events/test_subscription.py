@@ -308,3 +308,37 @@ async def test_nothing_of_a_failure_but_its_class_is_kept_and_it_is_reported(
     [letter] = await letters(store)
     assert "value" not in letter.error
     assert {type(error) for error in reported} == {KeyError}
+
+
+async def test_a_crash_after_a_letter_passes_over_nothing_behind_it(
+    store: MemoryEventStore, handler: Handler, autojump_clock: object
+) -> None:
+    async def on_event(event: Event) -> None:
+        if event.aggregate_id == A:
+            raise KeyError
+        await trio.sleep_forever()
+
+    handler.on_event = on_event
+    write(store, (A, 1), (B, 1))
+    async with relaying(store, handler):
+        await trio.sleep(20)
+        assert len(await letters(store)) == 1
+        assert await position_of(store) == 1
+    handler.on_event = None
+    async with relaying(store, handler):
+        await trio.sleep(1)
+    assert [event.aggregate_id for event in handler.events] == [B]
+
+
+async def test_many_letters_are_retried_one_batch_after_the_other(
+    store: MemoryEventStore, handler: Handler, autojump_clock: object
+) -> None:
+    handler.refuse(A, version=1)
+    write(store, *((A, n) for n in range(1, 1_001)))
+    async with relaying(store, handler) as relay:
+        await trio.sleep(60)
+        handler.on_event = None
+        await store.retry_all("s", DECIDED)
+        relay.retry("s")
+        await trio.sleep(0.5)
+        assert handler.versions == list(range(1, 1_001))
