@@ -196,7 +196,7 @@ class Events(Section, frozen=True):
     handle_s: Seconds
     lease_s: Annotated[float, Meta(ge=1, le=3_600)]
     dead_letters_max: Count
-    keep_days: Annotated[int, Meta(ge=1, le=3_660)]
+    keep_days: Annotated[int, Meta(ge=31, le=3_660)]
 
 
 class Sagas(Section, frozen=True):

@@ -55,6 +55,7 @@ def test_the_defaults_hold_every_relation(defaults: Settings) -> None:
         ("gateway.message_bytes_max", 1 << 20, "journal.record_bytes_max"),
         ("limits.messages_waiting_max", 10, "limits.messages_waiting_max"),
         ("typing.repeat_s", 6, "typing.repeat_s"),
+        ("events.retry_s", 61, "events.retry_s"),
         ("providers.sms.kind", "twilio", "providers.sms.kind"),
         ("providers.email.kind", "smtp", "providers.email.kind"),
         ("metrics.allow", ["everybody"], "metrics.allow"),

@@ -110,3 +110,23 @@ class TestPartitions:
     async def test_other_tables_are_left_alone(self, pool: Pool) -> None:
         await pool.execute("CREATE TABLE event_log_notes (created_ms bigint)")
         assert await partitions._partitions(pool, TABLE) == []
+
+    async def test_a_detaching_that_was_interrupted_is_finished(
+        self, pool: Pool
+    ) -> None:
+        await ensure_partitions(pool, TABLE, DECEMBER)
+        is_leaving = (
+            "SELECT inhdetachpending FROM pg_inherits"
+            " WHERE inhrelid = 'event_log_2026_11'::regclass"
+        )
+        async with pool.transaction() as writer:
+            late = draft(created_ms=DECEMBER - 1)
+            await writer.execute(*append_statement([late]))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(drop_partitions, pool, TABLE, DECEMBER, yes)
+                with trio.fail_after(20):
+                    while not await pool.fetch_value(is_leaving):
+                        await trio.sleep(0.005)
+                nursery.cancel_scope.cancel()
+        assert await pool.fetch_value(is_leaving)
+        assert await drop_partitions(pool, TABLE, DECEMBER, no) == ["event_log_2026_11"]
