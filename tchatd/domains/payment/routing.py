@@ -20,6 +20,7 @@ from tchatd.domains.payment.fees import FeeSchedule
 from tchatd.domains.payment.providers import (
     Capabilities,
     Health,
+    InDoubt,
     Method,
     NotProcessed,
     Offer,
@@ -117,6 +118,18 @@ def choose(
 
 def may_ask_another(failure: ProviderFailure) -> bool:
     """Only what was certainly not begun may go elsewhere."""
+    return isinstance(failure, NotProcessed)
+
+
+def may_repeat(
+    failure: ProviderFailure, same_key_s: int, first_at_ms: int, now_ms: int
+) -> bool:
+    """Whether the same provider may be asked the same again, with the same key.
+
+    same_key_s: of its capabilities. first_at_ms: of the first attempt with this key.
+    """
+    if isinstance(failure, InDoubt):
+        return now_ms - first_at_ms < same_key_s * 1000
     return isinstance(failure, NotProcessed)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -53,6 +53,7 @@ from tchatd.providers.payments.calls import (
     decoded,
     read,
     refuse_by_status,
+    refuse_mismatch,
 )
 from tchatd.providers.payments.signatures import check_timed_header, header_of
 
@@ -108,7 +109,7 @@ def account_of(text: str) -> Account:
 class BankTransferConnector:
     """A `PaymentConnector`. Close it with `aclose`.
 
-    origin: of the program that speaks for the bank. payout_max: minor units of one.
+    origin: of the program that speaks for the bank.
     """
 
     name = NAME
@@ -237,13 +238,7 @@ class BankTransferConnector:
     def verify_webhook(
         self, headers: Mapping[str, str], body: bytes, now_ms: int
     ) -> tuple[ProviderEvent, ...]:
-        try:
-            events = self._events(headers, body, now_ms)
-        except BadSignature:
-            self._metrics.webhooks.labels(NAME, "refused").add()
-            raise
-        self._metrics.webhooks.labels(NAME, "taken").add(len(events))
-        return events
+        return self._metrics.counted(NAME, lambda: self._events(headers, body, now_ms))
 
     def _events(
         self, headers: Mapping[str, str], body: bytes, now_ms: int
@@ -276,10 +271,8 @@ def judge(answer: Answer) -> None:
     if error is None:
         raise InDoubt(NAME, DoubtReason.MALFORMED, f"status_{answer.status}")
     if answer.status == 409:
-        reason: Literal[DoubtReason.MISMATCH, DoubtReason.IN_PROGRESS]
-        reason = DoubtReason.IN_PROGRESS
-        if code == "key_reused":
-            reason = DoubtReason.MISMATCH
+        is_reused = code == "key_reused"
+        reason = DoubtReason.MISMATCH if is_reused else DoubtReason.IN_PROGRESS
         raise InDoubt(NAME, reason, code)
     if answer.status == 404:
         raise Declined(NAME, DeclineReason.NOT_FOUND, code)
@@ -287,11 +280,8 @@ def judge(answer: Answer) -> None:
 
 
 def _move(found: objects.Payout, asked: Payout) -> Move:
-    if (found.key, found.amount_minor, found.currency) != (
-        asked.key,
-        asked.amount_minor,
-        asked.currency,
-    ):
+    refuse_mismatch(NAME, asked, found)
+    if found.key != asked.key:
         raise InDoubt(NAME, DoubtReason.MISMATCH)
     state = _STATES[found.state]
     code = code_of(found.reason)

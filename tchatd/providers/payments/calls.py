@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, Protocol, TypeVar
 
 import httpx
 import msgspec
@@ -26,14 +26,17 @@ from msgspec import Struct
 
 from tchatd import __version__
 from tchatd.domains.payment.providers import (
+    BadSignature,
     DoubtReason,
     Health,
     InDoubt,
     NotProcessed,
     NotProcessedReason,
+    ProviderEvent,
     ProviderFailure,
     code_of,
 )
+from tchatd.kernel.money import Currency
 from tchatd.observe.logging import get_logger
 from tchatd.observe.metrics import Metrics
 from tchatd.providers.breaker import (
@@ -57,6 +60,14 @@ CLOSE_S: Final = 1.0
 """To give a connection back or to close it, also of a call that was cancelled."""
 _CONNECTING: Final = ("connection.connect_tcp.", "connection.start_tls.")
 _FIRST_BYTE: Final = "send_request_headers.started"
+
+
+class Amounted(Protocol):
+    @property
+    def amount_minor(self) -> int: ...
+
+    @property
+    def currency(self) -> Currency: ...
 
 
 class CallSettings(Struct, frozen=True, kw_only=True):
@@ -94,6 +105,18 @@ class CallMetrics:
             "Webhooks of payment providers by outcome",
             ("provider", "outcome"),
         )
+
+    def counted(
+        self, provider: str, take: Callable[[], tuple[ProviderEvent, ...]]
+    ) -> tuple[ProviderEvent, ...]:
+        """What a webhook says. Raises: BadSignature, as `take` does."""
+        try:
+            events = take()
+        except BadSignature:
+            self.webhooks.labels(provider, "refused").add()
+            raise
+        self.webhooks.labels(provider, "taken").add(len(events))
+        return events
 
 
 class Answer(Struct, frozen=True):
@@ -327,6 +350,12 @@ def read(provider: str, answer: Answer, wanted: type[T]) -> T:
         return decoded(answer.body, wanted)
     except ValueError:
         raise InDoubt(provider, DoubtReason.MALFORMED) from None
+
+
+def refuse_mismatch(provider: str, asked: Amounted, found: Amounted) -> None:
+    """Raises: InDoubt, if the answer is of another amount than what was asked."""
+    if (asked.amount_minor, asked.currency) != (found.amount_minor, found.currency):
+        raise InDoubt(provider, DoubtReason.MISMATCH)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> int:

@@ -51,6 +51,7 @@ from tchatd.providers.payments.calls import (
     decoded,
     read,
     refuse_by_status,
+    refuse_mismatch,
 )
 from tchatd.providers.payments.signatures import check_listed_header, header_of
 
@@ -165,11 +166,7 @@ class OmiseConnector:
         )
         made = read(NAME, answer, objects.Charge)
         state = _state(made)
-        if (state.amount_minor, state.currency) != (
-            charge.amount_minor,
-            charge.currency,
-        ):
-            raise InDoubt(NAME, DoubtReason.MISMATCH)
+        refuse_mismatch(NAME, charge, state)
         if state.state in (ChargeState.FAILED, ChargeState.EXPIRED):
             reason = state.failure or DeclineReason.OTHER
             raise Declined(NAME, reason, state.code, made.id)
@@ -222,11 +219,7 @@ class OmiseConnector:
             headers={"idempotency-key": refund.key},
         )
         found = _move(read(NAME, answer, objects.Refund))
-        if (found.amount_minor, found.currency) != (
-            refund.amount_minor,
-            refund.currency,
-        ):
-            raise InDoubt(NAME, DoubtReason.MISMATCH)
+        refuse_mismatch(NAME, refund, found)
         return found
 
     async def find_refund(self, refund: Refund) -> Move | None:
@@ -252,13 +245,9 @@ class OmiseConnector:
     def verify_webhook(
         self, headers: Mapping[str, str], body: bytes, now_ms: int
     ) -> tuple[ProviderEvent, ...]:
-        try:
-            event = self._event(headers, body, now_ms)
-        except BadSignature:
-            self._metrics.webhooks.labels(NAME, "refused").add()
-            raise
-        self._metrics.webhooks.labels(NAME, "taken").add()
-        return (event,)
+        return self._metrics.counted(
+            NAME, lambda: (self._event(headers, body, now_ms),)
+        )
 
     def _event(
         self, headers: Mapping[str, str], body: bytes, now_ms: int
@@ -296,8 +285,9 @@ def judge(answer: Answer) -> None:
     if error is None or error.object != "error":
         raise InDoubt(NAME, DoubtReason.MALFORMED, f"status_{answer.status}")
     if answer.status == 409 or error.code in _AMBIGUOUS_CODES:
-        doubt = DoubtReason.IN_PROGRESS if answer.status == 409 else None
-        raise InDoubt(NAME, doubt or DoubtReason.SERVER_ERROR, code)
+        is_running = answer.status == 409
+        doubt = DoubtReason.IN_PROGRESS if is_running else DoubtReason.SERVER_ERROR
+        raise InDoubt(NAME, doubt, code)
     reason = objects.decline_reason(error.code)
     if answer.status == 404:
         reason = DeclineReason.NOT_FOUND

@@ -221,24 +221,26 @@ class SandboxConnector:
     def verify_webhook(
         self, headers: Mapping[str, str], body: bytes, now_ms: int
     ) -> tuple[ProviderEvent, ...]:
+        return self._metrics.counted(
+            NAME, lambda: (self._event(headers, body, now_ms),)
+        )
+
+    def _event(
+        self, headers: Mapping[str, str], body: bytes, now_ms: int
+    ) -> ProviderEvent:
+        header = header_of(headers, SIGNATURE)
+        check_timed_header(header, body, [self._secret], now_ms)
         try:
-            header = header_of(headers, SIGNATURE)
-            check_timed_header(header, body, [self._secret], now_ms)
             told = decoded(body, _Told)
-        except BadSignature:
-            self._metrics.webhooks.labels(NAME, "refused").add()
-            raise
         except ValueError:
             raise BadSignature("it is signed and is no event") from None
-        self._metrics.webhooks.labels(NAME, "taken").add()
-        event = ProviderEvent(
+        return ProviderEvent(
             id=told.id,
             kind=told.type,
             about=EventAbout.CHARGE,
             created_at_ms=told.created_at_ms,
             reference=told.charge,
         )
-        return (event,)
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -50,6 +50,7 @@ from tchatd.providers.payments.calls import (
     decoded,
     read,
     refuse_by_status,
+    refuse_mismatch,
 )
 from tchatd.providers.payments.signatures import check_timed_header, header_of
 
@@ -167,11 +168,7 @@ class StripeConnector:
         )
         intent = read(NAME, answer, objects.PaymentIntent)
         state = _state(intent)
-        if (state.amount_minor, state.currency) != (
-            charge.amount_minor,
-            charge.currency,
-        ):
-            raise InDoubt(NAME, DoubtReason.MISMATCH)
+        refuse_mismatch(NAME, charge, state)
         if state.state in (ChargeState.FAILED, ChargeState.EXPIRED):
             reason = state.failure or DeclineReason.OTHER
             raise Declined(NAME, reason, state.code, intent.id)
@@ -254,11 +251,7 @@ class StripeConnector:
             headers={"idempotency-key": refund.key},
         )
         found = _move(read(NAME, answer, objects.Refund))
-        if (found.amount_minor, found.currency) != (
-            refund.amount_minor,
-            refund.currency,
-        ):
-            raise InDoubt(NAME, DoubtReason.MISMATCH)
+        refuse_mismatch(NAME, refund, found)
         return found
 
     async def find_refund(self, refund: Refund) -> Move | None:
@@ -284,13 +277,9 @@ class StripeConnector:
     def verify_webhook(
         self, headers: Mapping[str, str], body: bytes, now_ms: int
     ) -> tuple[ProviderEvent, ...]:
-        try:
-            event = self._event(headers, body, now_ms)
-        except BadSignature:
-            self._metrics.webhooks.labels(NAME, "refused").add()
-            raise
-        self._metrics.webhooks.labels(NAME, "taken").add()
-        return (event,)
+        return self._metrics.counted(
+            NAME, lambda: (self._event(headers, body, now_ms),)
+        )
 
     def _event(
         self, headers: Mapping[str, str], body: bytes, now_ms: int

@@ -26,6 +26,7 @@ from tchatd.domains.payment.routing import (
     Wanted,
     choose,
     may_ask_another,
+    may_repeat,
     preferences,
 )
 from tchatd.kernel.money import Currency
@@ -99,6 +100,22 @@ def test_only_what_was_certainly_not_begun_goes_elsewhere() -> None:
         assert not may_ask_another(InDoubt("x", reason))
     for decline in DeclineReason:
         assert not may_ask_another(Declined("x", decline))
+
+
+@pytest.mark.parametrize(
+    ("same_key_s", "later_s", "may"),
+    [(82_800, 82_799, True), (82_800, 82_800, False), (0, 0, False)],
+)
+def test_what_is_in_doubt_is_repeated_only_while_the_key_is_kept(
+    same_key_s: int, later_s: int, may: bool
+) -> None:
+    doubt = InDoubt("x", DoubtReason.TIMEOUT)
+    assert may_repeat(doubt, same_key_s, 5_000, 5_000 + later_s * 1000) is may
+
+
+def test_what_was_not_begun_is_repeated_and_a_refusal_never() -> None:
+    assert may_repeat(NotProcessed("x", NotProcessedReason.BUSY), 0, 0, 10**9)
+    assert not may_repeat(Declined("x", DeclineReason.OTHER), 82_800, 0, 0)
 
 
 def test_an_open_breaker_moves_the_choice_and_a_half_open_one_does_not() -> None:
