@@ -72,6 +72,21 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     refunds: bool = False
     same_key_s: int = 0
 
+    def refusal(self, charge: Charge) -> DeclineReason | None:
+        """Why a top-up is none of what is offered; None if it is."""
+        wanted = (charge.country, charge.method, charge.currency)
+        offers = [
+            offer
+            for offer in self.topups
+            if (offer.country, offer.method, offer.currency) == wanted
+        ]
+        if not offers:
+            return DeclineReason.NOT_SUPPORTED
+        amount = charge.amount_minor
+        if not any(offer.amount_min <= amount <= offer.amount_max for offer in offers):
+            return DeclineReason.LIMIT_EXCEEDED
+        return None
+
 
 class ChargeState(enum.Enum):
     """PENDING: waits for the payer. PROCESSING: the payer did their part. The others

@@ -54,6 +54,7 @@ from tchatd.providers.payments.calls import (
     read,
     refuse_by_status,
     refuse_mismatch,
+    refuse_unfit,
 )
 from tchatd.providers.payments.signatures import check_timed_header, header_of
 
@@ -149,9 +150,8 @@ class BankTransferConnector:
         return self._calls.health()
 
     async def start_topup(self, charge: Charge) -> ChargeStarted:
-        account = self._accounts.get((charge.country, charge.currency))
-        if account is None or charge.method is not Method.BANK_TRANSFER:
-            raise Declined(NAME, DeclineReason.NOT_SUPPORTED)
+        refuse_unfit(NAME, self._capabilities, charge)
+        account = self._accounts[charge.country, charge.currency]
         reference = reference_of(charge.key)
         return ChargeStarted(
             reference=reference,

@@ -27,6 +27,9 @@ from msgspec import Struct
 from tchatd import __version__
 from tchatd.domains.payment.providers import (
     BadSignature,
+    Capabilities,
+    Charge,
+    Declined,
     DoubtReason,
     Health,
     InDoubt,
@@ -350,6 +353,13 @@ def read(provider: str, answer: Answer, wanted: type[T]) -> T:
         return decoded(answer.body, wanted)
     except ValueError:
         raise InDoubt(provider, DoubtReason.MALFORMED) from None
+
+
+def refuse_unfit(provider: str, capabilities: Capabilities, charge: Charge) -> None:
+    """Raises: Declined, for what the provider does not offer; nothing is sent."""
+    reason = capabilities.refusal(charge)
+    if reason is not None:
+        raise Declined(provider, reason)
 
 
 def refuse_mismatch(provider: str, asked: Amounted, found: Amounted) -> None:

@@ -52,6 +52,7 @@ from tchatd.providers.payments.calls import (
     read,
     refuse_by_status,
     refuse_mismatch,
+    refuse_unfit,
 )
 from tchatd.providers.payments.signatures import check_listed_header, header_of
 
@@ -148,8 +149,9 @@ class OmiseConnector:
 
     async def start_topup(self, charge: Charge) -> ChargeStarted:
         """Source and charge in one call, so that there is one thing to be in doubt."""
+        refuse_unfit(NAME, self._capabilities, charge)
         form = {
-            "amount": str(_amount(charge.amount_minor, charge.currency)),
+            "amount": str(AMOUNTS.to_provider(charge.amount_minor, charge.currency)),
             "currency": charge.currency.value,
             "metadata[tchatd_key]": charge.key,
             "expires_at": _moment(charge.expires_at_ms),
@@ -213,7 +215,9 @@ class OmiseConnector:
             "POST",
             f"{_path(refund.reference)}/refunds",
             form={
-                "amount": str(_amount(refund.amount_minor, refund.currency)),
+                "amount": str(
+                    AMOUNTS.to_provider(refund.amount_minor, refund.currency)
+                ),
                 "metadata[tchatd_key]": refund.key,
             },
             headers={"idempotency-key": refund.key},
@@ -295,26 +299,17 @@ def judge(answer: Answer) -> None:
 
 
 def _method(charge: Charge) -> dict[str, str]:
-    """Raises: Declined, for what we cannot ask of Omise."""
+    """Raises: Declined, for a card without a token."""
     if charge.method is Method.CREDIT_CARD:
         if not charge.token:
             raise Declined(NAME, DeclineReason.INVALID_DETAILS, "no_token")
         form = {"card": charge.token}
     else:
-        kind, _ = _QR_TYPES.get(charge.country, ("", None))
-        is_named = charge.method is Method.PROMPTPAY and kind != "promptpay"
-        if not kind or is_named or charge.method is Method.BANK_TRANSFER:
-            raise Declined(NAME, DeclineReason.NOT_SUPPORTED)
+        kind, _ = _QR_TYPES[charge.country]
         form = {"source[type]": kind}
     if charge.return_url:
         form["return_uri"] = charge.return_url
     return form
-
-
-def _amount(amount_minor: int, currency: Currency) -> int:
-    if currency not in _CARD_LIMITS:
-        raise Declined(NAME, DeclineReason.NOT_SUPPORTED)
-    return AMOUNTS.to_provider(amount_minor, currency)
 
 
 def _path(reference: str) -> str:

@@ -51,6 +51,7 @@ from tchatd.providers.payments.calls import (
     read,
     refuse_by_status,
     refuse_mismatch,
+    refuse_unfit,
 )
 from tchatd.providers.payments.signatures import check_timed_header, header_of
 
@@ -150,6 +151,7 @@ class StripeConnector:
         return self._calls.health()
 
     async def start_topup(self, charge: Charge) -> ChargeStarted:
+        refuse_unfit(NAME, self._capabilities, charge)
         form = {
             "amount": str(AMOUNTS.to_provider(charge.amount_minor, charge.currency)),
             "currency": charge.currency.value.lower(),
@@ -175,7 +177,7 @@ class StripeConnector:
         return objects.started(intent, state.state, charge.expires_at_ms)
 
     def _method(self, charge: Charge) -> dict[str, str]:
-        """Raises: Declined, for what we cannot ask of Stripe."""
+        """Raises: Declined, for a card without a token."""
         if charge.method is Method.CREDIT_CARD:
             if not charge.token:
                 raise Declined(NAME, DeclineReason.INVALID_DETAILS, "no_token")
@@ -186,10 +188,7 @@ class StripeConnector:
             if charge.return_url:
                 form["return_url"] = charge.return_url
             return form
-        kind = _QR_TYPES.get(charge.country)
-        is_named = charge.method is Method.PROMPTPAY and kind != "promptpay"
-        if kind is None or is_named or charge.method is Method.BANK_TRANSFER:
-            raise Declined(NAME, DeclineReason.NOT_SUPPORTED)
+        kind = _QR_TYPES[charge.country]
         form = {
             "payment_method_types[0]": kind,
             "payment_method_data[type]": kind,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tchatd.domains.payment.providers import (
+    Capabilities,
     Declined,
     DeclineReason,
     DoubtReason,
@@ -54,6 +55,26 @@ def test_so_is_a_refund_and_a_payout(changes: dict[str, Any]) -> None:
 def test_an_offer_has_ends_in_order() -> None:
     with pytest.raises(AssertionError):
         Offer("TH", Method.PROMPTPAY, Currency.THB, 200, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"amount_minor": 100}, None),
+        ({"amount_minor": 20_000}, None),
+        ({"amount_minor": 99}, DeclineReason.LIMIT_EXCEEDED),
+        ({"amount_minor": 20_001}, DeclineReason.LIMIT_EXCEEDED),
+        ({"country": "SG"}, DeclineReason.NOT_SUPPORTED),
+        ({"currency": Currency.USD}, DeclineReason.NOT_SUPPORTED),
+        ({"method": Method.CREDIT_CARD}, DeclineReason.NOT_SUPPORTED),
+    ],
+)
+def test_what_is_not_offered_is_refused_before_it_is_sent(
+    changes: dict[str, Any], reason: DeclineReason | None
+) -> None:
+    offer = Offer("TH", Method.PROMPTPAY, Currency.THB, 100, 20_000)
+    assert Capabilities(topups=(offer,)).refusal(charge(**changes)) is reason
 
 
 def test_failures_and_shapes_show_nothing_private() -> None:

@@ -133,7 +133,10 @@ async def test_a_card_is_a_token_and_may_want_its_holder(
         {"method": Method.CREDIT_CARD, "token": "t", "currency": Currency.VND},
         {"country": "SG", "currency": Currency.SGD},
         {"country": "ID", "currency": Currency.IDR, "method": Method.QR_PAYMENT},
+        {"country": "SG", "currency": Currency.SGD, "method": Method.QR_PAYMENT},
         {"method": Method.BANK_TRANSFER},
+        {"amount_minor": 1_999},
+        {"amount_minor": 15_000_001},
     ],
 )
 async def test_what_omise_cannot_do_is_not_asked(changes: dict[str, Any]) -> None:

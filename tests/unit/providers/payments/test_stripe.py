@@ -128,7 +128,10 @@ async def test_a_card_is_a_token_and_may_want_its_holder(
         {"method": Method.CREDIT_CARD},
         {"country": "ID", "currency": Currency.IDR, "method": Method.QR_PAYMENT},
         {"country": "SG", "currency": Currency.SGD},
+        {"country": "SG", "currency": Currency.SGD, "method": Method.QR_PAYMENT},
         {"method": Method.BANK_TRANSFER},
+        {"amount_minor": 999},
+        {"amount_minor": 15_000_001},
     ],
 )
 async def test_what_stripe_cannot_do_is_not_asked(changes: dict[str, Any]) -> None:
