@@ -40,7 +40,7 @@ from tests.support.postgres import kill, open_folder, own_server
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 EVENTS_MAX = 60
 """More than a case has; the counter goes on until nothing was cut."""
-LIMITS = {"trip_s": 5.0, "retry_s": 5.0, "in_doubt_s": 5.0}
+LIMITS: dict[str, Any] = {"trip_s": 5.0, "retry_s": 5.0, "in_doubt_s": 5.0}
 
 
 async def until_definite(book: Book, command: Command) -> Any:
