@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 import trio
@@ -148,7 +149,8 @@ class Alone:
         return {"resumed_s": resumed_s, "ended_s": time.monotonic()}
 
 
-async def main(dsn: str, node: str, what: str, *numbers: str) -> None:
+async def main(words: Sequence[str]) -> None:
+    dsn, node, what, *numbers = words
     count = 0 if what == "run" else int(numbers[0])
     alone = Alone(dsn, node, holds=what == "hold", count=count)
     async with trio.open_nursery() as nursery:
@@ -164,4 +166,4 @@ async def main(dsn: str, node: str, what: str, *numbers: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1:])

@@ -313,31 +313,36 @@ def step_done(
 class StepContext:
     """What one attempt of one step is told.
 
-    step: its name. attempt: from 1. key: of this step of this saga, the same in every
-    attempt; what a provider, or the ledger, is given as idempotency key. A compensation
-    has its own; `key_of` tells the step's.
+    step: its name. attempt: from 1. is_undo: this is its compensation.
+    key: of this step of this saga, the same in every attempt; what a provider, or the
+    ledger, is given as idempotency key. A compensation has its own; `key_of` tells the
+    step's.
     in_doubt: of a compensation: the step may have had no effect.
     """
 
     __slots__ = (
-        *("attempt", "deadline_ms", "in_doubt", "key", "now_ms"),
+        *("attempt", "deadline_ms", "in_doubt", "is_undo", "now_ms"),
         *("recorded", "row", "saga_id", "saga_type", "step"),
     )
 
     def __init__(
         self, row: SagaRow, saga_type: SagaType[Any], step: Step[Any], now_ms: int
     ) -> None:
-        is_undo = row.status == "compensating"
         self.row = row
         self.saga_type = saga_type
         self.saga_id = row.id
         self.step = step.name
         self.attempt = row.attempts + 1
         self.deadline_ms = row.deadline_ms
+        self.is_undo = row.status == "compensating"
         self.in_doubt = row.in_doubt
         self.now_ms = now_ms
-        self.key = uuid5(row.id, f"undo {step.name}" if is_undo else step.name)
         self.recorded: SagaProgress | None = None
+
+    @property
+    def key(self) -> UUID:
+        name = f"undo {self.step}" if self.is_undo else self.step
+        return uuid5(self.saga_id, name)
 
     def key_of(self, step: str) -> UUID:
         """The key that a step of this saga had."""
@@ -369,6 +374,8 @@ class SagaTypes:
     def __init__(self, types: Iterable[SagaType[Any]] = ()) -> None:
         self._types: dict[tuple[str, int], SagaType[Any]] = {}
         self._upgrades: dict[tuple[str, int], SagaType[Any]] = {}
+        self.kinds: list[tuple[str, int]] = []
+        """Names and versions of rows that can be run here."""
         for saga_type in types:
             self.add(saga_type)
 
@@ -386,11 +393,7 @@ class SagaTypes:
             newest = self._upgrades.get((saga_type.name, old))
             if newest is None or newest.version < saga_type.version:
                 self._upgrades[saga_type.name, old] = saga_type
-
-    @property
-    def kinds(self) -> list[tuple[str, int]]:
-        """Names and versions of rows that can be run here."""
-        return sorted(self._types.keys() | self._upgrades.keys())
+        self.kinds = sorted(self._types.keys() | self._upgrades.keys())
 
     def upgraded(self, row: SagaRow) -> tuple[SagaRow, SagaType[Any]] | None:
         """The row as this program understands it, and its type; None: it does not.

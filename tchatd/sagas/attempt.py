@@ -64,10 +64,12 @@ class Attempts:
         step = transitions.step_of(row, saga_type)
         context = StepContext(row, saga_type, step, now_ms)
         try:
-            with trio.fail_after(self._limit_s(row, saga_type, step, now_ms)):
+            limit_s = self._limit_s(row, saga_type, step, now_ms)
+            with trio.CancelScope(deadline=trio.current_time() + limit_s):
                 return await self._call(row, saga_type, step, context)
-        except trio.TooSlowError:
             return self._failed(row, saga_type, f"no answer in {step.timeout_s:g} s")
+        except trio.TooSlowError:
+            return self._failed(row, saga_type, "it was too slow")
         except RetryLater as later:
             return self._failed(row, saga_type, later.why, later.delay_s)
         except Abort as abort:

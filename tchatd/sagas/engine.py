@@ -74,7 +74,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     claim_max: int = 1_000
     batch_max: int = 1_000
     poll_s: float = 1.0
-    lease_s: float = 5.0
+    lease_s: float = 3.0
     retry_s: float = 1.0
     drain_s: float = 10.0
 

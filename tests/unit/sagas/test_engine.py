@@ -324,6 +324,25 @@ async def test_a_lost_answer_does_not_run_the_step_again(
     assert steps.calls == ["a", "b", "c"]
 
 
+async def test_a_commit_that_came_before_the_timeout_was_seen_counts(
+    store: MemorySagaStore, steps: Steps, autojump_clock: MockClock
+) -> None:
+    async def commit_and_hang(context: StepContext) -> None:
+        progress = context.progress(Amount(7))
+        assert await store.commit(lambda: effects.append("b"), progress=[progress])
+        await trio.sleep_forever()
+
+    effects: list[str] = []
+    steps.does["b"] = commit_and_hang
+    engine = an_engine(store, steps.type())
+    async with running(engine):
+        await engine.begin(steps.type(), Amount(), id_of(1))
+        row = await ended(store)
+    assert (row.status, effects) == ("completed", ["b"])
+    assert steps.calls == ["a", "b", "c"]
+    assert row.data == '{"amount_minor":7,"done":["c"]}'
+
+
 async def test_without_saga_types_nothing_is_asked_but_what_there_is(
     store: MemorySagaStore, autojump_clock: MockClock
 ) -> None:
