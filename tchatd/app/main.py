@@ -1,6 +1,6 @@
 """Owns the life of the daemon: what starts after what, and stops before what.
 
-    stores > journal > jobs > relay > sagas > edge (hub, commands) > accept
+    stores > journal > jobs > ledger > relay > sagas > edge (hub, commands) > accept
 
 Each is a nursery inside the one before it. A graceful stop goes from the inside out:
 stop accepting, send clients away (1001 with a spread-out delay before they return),
@@ -203,6 +203,8 @@ class Daemon:
                 await core.bots.start()
                 await core.moderation.start()
                 await core.events.start()
+                await core.ledger.start()
+                await core.wallets.start()
                 await self._journal(core)
             finally:
                 await core.senders.aclose()
@@ -259,6 +261,7 @@ class Daemon:
             }
             nursery.start_soon(prune_regularly, prunes, PRUNE_INTERVAL_S)
             nursery.start_soon(core.events.housekeeping.run)
+            nursery.start_soon(core.ledger.housekeeping.run)
             for alarm in (*core.beside.alarms, core.moderation.signing_out):
                 nursery.start_soon(alarm.run)
             try:
@@ -267,10 +270,17 @@ class Daemon:
                 raise NotAvailable(
                     f"console {self._settings.console_socket}: {error.strerror}"
                 ) from error
-            await self._relay(core, edge)
+            await self._ledger(core, edge)
             await self._keep_last_seen(edge)
             console.close()
             nursery.cancel_scope.cancel()
+
+    async def _ledger(self, core: Core, edge: Edge) -> None:
+        """What was taken by the end is answered, as nothing or as done."""
+        async with trio.open_nursery() as ledger:
+            await ledger.start(core.ledger.run)
+            await self._relay(core, edge)
+            core.ledger.close()
 
     async def _relay(self, core: Core, edge: Edge) -> None:
         """What is written until the end is left to the next start."""

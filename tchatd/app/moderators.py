@@ -48,9 +48,9 @@ def commands(
         ),
         Command(
             "user",
-            "ban|unban|silence|unsilence USER",
+            "ban|unban|silence|unsilence|tier USER [TIER]",
             "Shut somebody out, or let them not write; without --for a ban lasts until"
-            " it is ended, a silence 7 days.",
+            " it is ended, a silence 7 days. A KYC tier decides what they may pay.",
             moderators.user,
             _USER_OPTIONS,
         ),
@@ -226,7 +226,19 @@ class _Moderators:
                     reason=reason,
                 )
                 return {"user": str(user.id), "was_sanctioned": was}
-        usage = f"usage: user ban|unban|silence|unsilence USER {_USER_OPTIONS}"
+            case ["tier", text, "1" | "2" | "3" as tier]:
+                reason, user = reason_of(options), await self._user(text)
+                if "for" in options:
+                    raise ConsoleError("usage", "--for is of a ban or a silence")
+                await self._moderation.decisions.set_tier(
+                    user.number, user.id, int(tier), who=who(), reason=reason
+                )
+                self._auth.profiles.forget(user.number)
+                return {"user": str(user.id), "kyc_tier": int(tier)}
+        usage = (
+            f"usage: user ban|unban|silence|unsilence USER {_USER_OPTIONS},"
+            " or user tier USER 1|2|3 --reason WHY"
+        )
         raise ConsoleError("usage", usage)
 
     async def message(self, arguments: Sequence[str]) -> Row:

@@ -14,6 +14,7 @@ from tchatd.app.beside import Beside
 from tchatd.app.bots import Bots
 from tchatd.app.conversations import Conversations
 from tchatd.app.events import Events
+from tchatd.app.ledger import Ledger
 from tchatd.app.links import Links
 from tchatd.app.moderation import Moderation
 from tchatd.app.payments import SANDBOX_PURPOSE, Payments
@@ -23,6 +24,7 @@ from tchatd.app.sagas import Sagas
 from tchatd.app.search import Search
 from tchatd.app.secrets import Secrets
 from tchatd.app.settings import Settings
+from tchatd.app.wallets import PaidDialogs, PaidPeople, Wallets
 from tchatd.domains.auth import routes as auth_routes
 from tchatd.domains.auth.models import IdentifierKind
 from tchatd.domains.auth.service import AuthService
@@ -41,6 +43,7 @@ from tchatd.edge.gateway import GatewayTask, GatewayTaskSettings, gap_frames
 from tchatd.edge.http import HttpEndpoint, HttpSettings
 from tchatd.edge.hub import Hub
 from tchatd.edge.idempotency import Idempotency, IdempotencySettings
+from tchatd.edge.kept import SealedAnswers
 from tchatd.edge.last_seen import LastSeen
 from tchatd.edge.presence import Presence, PresenceSettings
 from tchatd.edge.session import Sessions, SessionSettings
@@ -61,8 +64,8 @@ from tchatd.stores.postgres.idempotency import PostgresIdempotencyStore
 from tchatd.stores.postgres.messaging import PostgresDialogStore
 from tchatd.stores.postgres.people import PostgresPeopleStore
 from tchatd.stores.postgres.pool import Pool
-from tchatd.stores.postgres.sandbox import PostgresSandboxStore
 from tchatd.stores.postgres.sagas import PostgresSagaStore
+from tchatd.stores.postgres.sandbox import PostgresSandboxStore
 from tchatd.stores.users import CoalescedUsers
 from tchatd_ext.gateway import Gateway
 
@@ -156,6 +159,7 @@ class Core:
             clock=clock,
             metrics=metrics,
         )
+        self.events = Events(settings.events, pool, node, clock, metrics)
         self.sagas = Sagas(
             settings.sagas,
             PostgresSagaStore(pool),
@@ -164,7 +168,6 @@ class Core:
             self.ids,
             metrics,
         )
-        self.events = Events(settings.events, pool, node, clock, metrics)
         self.people_store = PostgresPeopleStore(pool)
         self.people = PeopleService(
             store=self.people_store,
@@ -175,6 +178,7 @@ class Core:
             settings=settings.people,
         )
         self._wire_messaging(settings)
+        self._wire_wallets(settings)
         self.payments = Payments(
             settings.providers.payments,
             secrets.payments,
@@ -294,6 +298,29 @@ class Core:
             metrics=self.metrics,
         )
 
+    def _wire_wallets(self, settings: Settings) -> None:
+        self.ledger = Ledger(
+            settings.ledger, self.pool, self.clock, self.ids, self.metrics
+        )
+        standing, circles = self.moderation.standing, self.people.circles
+        self.wallets = Wallets(
+            settings.payment,
+            self.pool,
+            self.ledger.batches,
+            self.ledger.store,
+            self.sagas.engine,
+            PaidPeople(self.auth, standing, circles),
+            PaidDialogs(
+                self.messaging, self.state, self.applier, circles, standing, self.clock
+            ),
+            self.hub,
+            self.clock,
+            self.ids,
+        )
+        self.ledger.batches.on_committed.append(lambda _: self.events.relay.nudge())
+        self.sagas.types.add(self.wallets.announcing.saga)
+        self.kept = SealedAnswers(self.keys.vault, self.keys.lookup_hash("idempotency"))
+
     @property
     def operations(self) -> list[Operation]:
         return [
@@ -306,6 +333,7 @@ class Core:
             *self.qr.operations,
             *self.beside.operations,
             *self.search.operations,
+            *self.wallets.operations,
         ]
 
 
@@ -354,6 +382,7 @@ class Edge:
             core.auth,
             _http_settings(settings),
             idempotency=core.idempotency,
+            kept=core.kept,
             fallback=_pages(core),
         )
         self.sessions = Sessions(
@@ -364,6 +393,7 @@ class Edge:
             metrics,
             presence,
             _session_settings(settings),
+            kept=core.kept,
         )
         core.auth.session_end = self.sessions
         self.sessions.on_gone = core.messaging.typing.gone

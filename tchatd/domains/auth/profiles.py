@@ -62,6 +62,10 @@ class Profiles:
         user = self._users.get(number)
         return user if user is not None else self._load(number)
 
+    def peek(self, number: int) -> User | None:
+        """None: it has to be loaded."""
+        return self._users.get(number)
+
     async def of(self, numbers: Sequence[int]) -> dict[int, User]:
         """By number; erased ones are left out. One query at most."""
         known = {number: self._users.get(number) for number in numbers}

@@ -110,6 +110,16 @@ class PollContent(Struct, frozen=True, gc=False):
             raise ValueError("two options are the same")
 
 
+class PaymentContent(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Made by the server, when money was sent in the dialog. amount: in minor units.
+    transaction_id: of the sender's side, by which each of the two finds their own."""
+
+    amount: int
+    currency: str
+    transaction_id: str
+    description: str | UnsetType = UNSET
+
+
 CONTENT_TYPES: Final[dict[str, type[Struct]]] = {
     "text": TextContent,
     "image": ImageContent,

@@ -15,6 +15,7 @@ from tchatd.domains.messaging.content import (
     CONTENT_TYPES,
     Buttons,
     LocationContent,
+    PaymentContent,
 )
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.errors import (
@@ -62,13 +63,15 @@ _ELSEWHERE: Final = ("public_name", "assignee_id", "is_closed")
 assert len(_SIZE_MAX) == len(TYPES)
 
 
-def content_of(type: str, content: dict[str, Any]) -> Struct:
+def content_of(type: str, content: dict[str, Any] | PaymentContent) -> Struct:
     """The content as its type wants it; members that it does not know are dropped.
 
     Raises:
         InvalidContent: with the field that does not fit.
         ServerMade: the type is not for clients.
     """
+    if isinstance(content, PaymentContent):  # no client's: theirs is a dict
+        return content
     of_type = CONTENT_TYPES.get(type)
     if of_type is None:
         raise ServerMade(fields={"type": "is not for clients"})

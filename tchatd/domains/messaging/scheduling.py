@@ -324,7 +324,11 @@ class Scheduling:
 
 async def sent_by(send: MessageToSend, context: Context, command: SendMessage) -> Any:
     """What `message.send` answers: the message, or a Deferred of it."""
-    answer = send(context, command)
+    return await awaited(send(context, command))
+
+
+async def awaited(answer: Any) -> Any:
+    """What a handler's answer is in the end: a value, or a Deferred of it."""
     for _ in range(AWAITED_MAX):
         if not hasattr(type(answer), "__await__"):
             break

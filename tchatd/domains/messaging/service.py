@@ -26,7 +26,7 @@ from tchatd.domains.messaging.composing import (
     no_thread,
     says_more,
 )
-from tchatd.domains.messaging.content import Forward
+from tchatd.domains.messaging.content import Forward, PaymentContent
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.editing import Editing
 from tchatd.domains.messaging.errors import DialogNotFound, MessageNotFound
@@ -236,6 +236,21 @@ class MessagingService:
                 return self._send_later(context, command, client_id)
             return self._send(context, command, dialog, client_id)
         return self._send_later(context, command, client_id)
+
+    def send_payment(
+        self, context: Context, dialog_id: str, client_id: UUID, content: PaymentContent
+    ) -> Any:
+        """As `send_message`, of what was paid; by the payer. Not for clients.
+
+        Raises: as `send_message`.
+        """
+        command = SendMessage(
+            dialog_id=dialog_id,
+            type="payment",
+            content=content,  # type: ignore[arg-type]  # nothing that a client sends
+            client_id=client_id,
+        )
+        return self.send_message(context, command)
 
     def _send(
         self,

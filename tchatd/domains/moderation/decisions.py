@@ -110,6 +110,17 @@ class Decisions:
         self._standing.end(user_number, kind)
         return ended
 
+    async def set_tier(
+        self, user_number: int, user_id: UUID, tier: int, *, who: str, reason: str
+    ) -> bool:
+        """How well somebody is known, 1 to 3, which decides what they may pay; False if
+        they are no more. Whoever has their profile in memory is to forget it.
+
+        Raises: Unavailable.
+        """
+        decision = self._decision(f"tier {tier}", f"user {user_id}", who, reason)
+        return await self._store.put_tier(user_number, tier, decision)
+
     async def remove(self, message_id: UUID, *, who: str, reason: str) -> None:
         """Delete a message for everyone; members are told the reason.
 

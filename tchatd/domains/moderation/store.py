@@ -52,6 +52,11 @@ class ModerationStore(Protocol):
         """False, and nothing is noted, if there is none."""
         ...
 
+    async def put_tier(self, number: int, tier: int, decision: Decision) -> bool:
+        """How well somebody is known (KYC), and the decision with it; False if they are
+        no more."""
+        ...
+
     async def note(self, decision: Decision) -> None: ...
 
     async def decisions(self, limit: int) -> tuple[list[Decision], int]:

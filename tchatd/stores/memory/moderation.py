@@ -24,6 +24,7 @@ class MemoryModerationStore:
         self._users = users
         self._reports: dict[int, ReportRecord] = {}
         self._sanctions: dict[tuple[int, SanctionKind], Sanction] = {}
+        self.tiers: dict[int, int] = {}
         self._log: list[Decision] = []
 
     async def report(self, report: NewReport) -> int:
@@ -97,6 +98,13 @@ class MemoryModerationStore:
         await trio.lowlevel.checkpoint()
         if self._sanctions.pop((number, kind), None) is None:
             return False
+        self._log.append(decision)
+        return True
+
+    async def put_tier(self, number: int, tier: int, decision: Decision) -> bool:
+        """Here everybody exists."""
+        await trio.lowlevel.checkpoint()
+        self.tiers[number] = tier
         self._log.append(decision)
         return True
 

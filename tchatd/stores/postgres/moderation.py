@@ -116,6 +116,18 @@ class PostgresModerationStore:
                 await _note(connection, decision)
         return ended.rowcount == 1
 
+    async def put_tier(self, number: int, tier: int, decision: Decision) -> bool:
+        async with self._pool.transaction() as connection:
+            changed = await connection.execute(
+                "UPDATE users SET kyc_tier = %s,"
+                " updated_ms = greatest(updated_ms + 1, %s)"
+                " WHERE number = %s AND deleted_ms IS NULL",
+                (tier, decision.at_ms, number),
+            )
+            if changed.rowcount:
+                await _note(connection, decision)
+        return changed.rowcount == 1
+
     async def note(self, decision: Decision) -> None:
         async with self._pool.connection() as connection:
             await _note(connection, decision)

@@ -26,6 +26,7 @@ class Console:
         self.world = ModerationWorld()
         self.bots = BotWorld()
         self.pending: list[int] = []
+        self.forgotten: list[int] = []
         self.broken = False
 
         async def find_user(text: str) -> Any:
@@ -43,7 +44,9 @@ class Console:
             return 3
 
         auth: Any = SimpleNamespace(
-            find_user=find_user, directory=SimpleNamespace(ids_of=ids_of)
+            find_user=find_user,
+            directory=SimpleNamespace(ids_of=ids_of),
+            profiles=SimpleNamespace(forget=self.forgotten.append),
         )
         bots: Any = SimpleNamespace(
             store=self.bots.store,
@@ -126,6 +129,15 @@ async def test_what_is_decided_says_who_and_why(console: Console) -> None:
     assert console.world.conversations.removed == [(MESSAGE, "illegal")]
 
 
+async def test_a_tier_is_set_written_down_and_seen_at_once(console: Console) -> None:
+    told = await console.ask("user", "tier", "2", "3", "--reason", "passport seen")
+    assert told == {"user": str(USERS[2]), "kyc_tier": 3}
+    assert console.world.store.tiers == {2: 3}
+    assert console.forgotten == [2]
+    [row] = (await console.ask("moderation", "log")).rows
+    assert (row["action"], row["reason"]) == ("tier 3", "passport seen")
+
+
 async def test_who_has_no_name_is_written_by_number(console: Console) -> None:
     PEER.set(4_000_000)
     assert moderators.who() == "uid 4000000"
@@ -140,6 +152,8 @@ async def test_who_has_no_name_is_written_by_number(console: Console) -> None:
         *("user ban 2 --reason x --for ever", "user ban 2 --reason x --for 0d"),
         "user ban 2 --reason x --for 999999999d",
         *("user ban 2 --why x", "user unban 2"),
+        *("user tier 2 --reason x", "user tier 2 4 --reason x", "user tier 2 0"),
+        *("user tier 2 2", "user tier 2 2 --reason x --for 7d"),
         *("message remove x --reason y", f"message remove {MESSAGE}"),
         *("message add x --reason y", "moderation log x", "moderation go"),
         *("webhooks dlq", "webhooks dlq show", "webhooks list", "webhooks dlq drop x"),

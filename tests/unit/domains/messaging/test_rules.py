@@ -10,6 +10,7 @@ import pytest
 from msgspec import UNSET, to_builtins
 
 from tchatd.domains.messaging import errors, rules
+from tchatd.domains.messaging.content import PaymentContent
 from tchatd.domains.messaging.dialog import DialogState
 from tchatd.domains.messaging.models import SEQ_MAX, CreateDialog
 from tchatd.domains.messaging.settings import DialogSettings
@@ -73,6 +74,11 @@ def test_bad_content_is_refused_with_its_field(
 def test_some_messages_are_the_servers_alone(type: str) -> None:
     with pytest.raises(errors.ServerMade):
         rules.content_of(type, {"amount": 1, "currency": "THB"})
+
+
+def test_what_the_server_made_is_taken_as_it_is() -> None:
+    content = PaymentContent(5, "THB", "019a0000-0000-7000-8000-000000000001")
+    assert rules.content_of("payment", content) is content
 
 
 def test_a_client_id_is_of_version_7() -> None:

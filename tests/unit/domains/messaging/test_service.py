@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import trio
 from msgspec import UNSET, structs
 
 from tchatd.domains.messaging import errors
+from tchatd.domains.messaging.content import PaymentContent
 from tchatd.domains.messaging.events import (
     DialogCreated,
     MessageNew,
@@ -223,6 +225,39 @@ async def test_a_message_that_cannot_be_is_refused(
             await core.do(1, SendMessage(dialog_id=dialog.id, **command))
         await core.flusher.flush()
     assert core.journal.next_position == 2
+
+
+@pytest.mark.parametrize("where", ["in memory", "replayed", "read from the store"])
+async def test_a_payment_is_shown_once_as_the_server_says(
+    core: Core, where: str
+) -> None:
+    dialog = await core.do(1, with_user(2))
+    paid = PaymentContent(250, "THB", str(uuid4()), "ชา")
+    id = client_id(NOW_MS)
+    sent = await answered(
+        core, core.service.send_payment(core.context(1), dialog.id, id, paid)
+    )
+    if where != "in memory":
+        if where == "read from the store":
+            await core.flusher.flush()
+        core = await core.restart()
+
+    async with loading(core):
+        again = await answered(
+            core, core.service.send_payment(core.context(1), dialog.id, id, paid)
+        )
+
+    assert again.id == sent.id
+    assert (again.type, again.sender_id) == ("payment", str(user_id(1)))
+    assert msgspec.to_builtins(again.content) == msgspec.to_builtins(paid)
+
+
+async def answered(core: Core, answer: Any) -> Any:
+    """What the handler answers in the end; the disk is quick."""
+    while hasattr(type(answer), "__await__") or isinstance(answer, Deferred):
+        core.journal.sync()
+        answer = answer.result() if isinstance(answer, Deferred) else await answer
+    return answer
 
 
 async def test_a_full_dialog_takes_no_message_and_no_reading(core: Core) -> None:

@@ -52,6 +52,13 @@ async def test_a_ban_signs_out_at_once_and_ends_by_hand() -> None:
     assert await log(world) == [("unban", user), ("ban", user)]
 
 
+async def test_a_tier_is_set_and_written_down() -> None:
+    world = ModerationWorld()
+    assert await world.decisions.set_tier(2, USERS[2], 3, **WHO)
+    assert world.store.tiers == {2: 3}
+    assert await log(world) == [("tier 3", f"user {USERS[2]}")]
+
+
 async def test_who_could_not_be_signed_out_is_until_it_is_done() -> None:
     world = ModerationWorld()
     woken: list[None] = []
