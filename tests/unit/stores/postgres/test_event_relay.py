@@ -35,7 +35,6 @@ from tests.support.events import NOW, A, B, draft
 from tests.support.postgres import until_running
 
 pytestmark = pytest.mark.service
-LONG_S = 30.0
 
 
 @pytest.fixture
@@ -145,12 +144,15 @@ async def test_a_letter_is_not_left_behind_one_that_is_dropped_at_that_moment(
     await held(stores)
     first, second = await stores.write([draft(A), draft(A, 2)])
     await buried(stores, dead(first))
-    with closing(await Connection.connect(database)) as operator:
+    with (
+        closing(await Connection.connect(database)) as operator,
+        closing(await Connection.connect(database)) as observer,
+    ):
         async with trio.open_nursery() as nursery, operator.transaction():
             await operator.execute("SELECT FROM event_subscriptions FOR NO KEY UPDATE")
             await operator.execute("DELETE FROM dead_letters")
             nursery.start_soon(buried, stores, behind(second))
-            await until_running(operator, "UPDATE event_subscriptions SET position")
+            await until_running(observer, "UPDATE event_subscriptions SET position")
     [orphan] = await letters_of(stores)
     assert (orphan.event, orphan.is_released) == (second, True)
 
