@@ -41,7 +41,6 @@ from tchatd.kernel.errors import (
 from tchatd.kernel.routing import Limit, Operation
 
 _TAG: Final = "payment"
-_SENDS: Final = Limit("user", per_minute=600, burst=200)
 _WRITES: Final = Limit("user", per_minute=60, burst=30)
 MONEY_BYTES_MAX: Final = 16_384
 MOVED: Final[tuple[type[DomainError], ...]] = (
@@ -81,7 +80,6 @@ def operations(wallets: Wallets, sending: Sending, history: History) -> list[Ope
             verb="POST",
             path="/transactions/send",
             status=201,
-            limits=(_SENDS,),
             errors=(
                 *(Invalid, WalletNotFound, RecipientNotFound, DialogNotFound),
                 *(WrongCurrency, NotToOneself, PaymentNotAllowed, NotForBots),
