@@ -16,6 +16,7 @@ from bench.report import RESULTS
 NAMES = (
     *("profile", "fanout", "group", "idle", "messages", "connect"),
     *("channel", "sync", "history", "presence", "search", "sagas"),
+    "ledger",
 )
 
 
