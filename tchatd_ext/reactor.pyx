@@ -126,7 +126,8 @@ cdef enum:
     CHUNK_SLOTS = 256
     SLOT_BITS = 24
     EVENTS_MAX = 1024
-    ACCEPTS_MAX = 256           # in one turn, so that a flood of them starves nobody
+    ACCEPTS_MAX = 64            # in one turn, so that a flood of them starves nobody
+    TURN_MS = 2                 # of reading; what is left is reported again
     MUTE_MS = 250               # how long listeners rest after EMFILE
     DISCARD_MAX = 8388608       # bytes thrown away while lingering
     FLUSH_WITH_GIL_MAX = 8      # releasing it costs more than a few sends
@@ -747,6 +748,8 @@ cdef class Reactor:
                 pass            # its counter is read at the next turn's beginning
             elif not self.muted_until_ms:
                 self.accept_all(<int>((tag & ~SPECIAL) >> 8))
+            if at & 7 == 7 and monotonic_ms() - self.now_ms > TURN_MS:
+                break
         self.flush_dirty()
         self.arm_timer()
 

@@ -250,6 +250,8 @@ class Daemon:
             nursery.start_soon(core.search.indexer.run)
             nursery.start_soon(core.bots.run)
             nursery.start_soon(every, TICK_S, core.messaging.typing.tick)
+            garbage = collector.Collector(lambda: _taken(edge), time.monotonic)
+            nursery.start_soon(every, collector.TICK_S, garbage.tick)
             nursery.start_soon(edge.last_seen.run)
             prunes = {
                 "auth": core.auth.prune,
@@ -458,6 +460,12 @@ def _listen(settings: Settings, address: str) -> socket.socket:
 def _address_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _taken(edge: Edge) -> float:
+    """Messages and requests of clients so far, over the plain port."""
+    statistics = edge.gateway.statistics()
+    return statistics["messages"] + statistics["requests"]
 
 
 def _raise_descriptor_limit(wanted: int) -> int:

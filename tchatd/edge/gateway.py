@@ -4,10 +4,10 @@
 
 The gateway's own epoll descriptor is what Trio waits for; a connection costs no task.
 At most `events_max` things are taken before other tasks get their turn. Messages of
-those who are here come before requests, of which only so many are served in a turn:
-when thousands connect at once, after a restart, say, a message waits for a slice of
-them and not for all. `except Exception` stands around one connection here: a mistake of
-ours ends that connection and no other.
+those who are here come before requests and what newcomers ask first, of which only so
+much is served in a turn: when thousands connect at once, after a restart, say, a
+message waits for a slice of them and not for all. `except Exception` stands around one
+connection here: a mistake of ours ends that connection and no other.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _log = get_logger("gateway")
 
 
 class GatewayTaskSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """events_max: taken at once. slice_s: of a turn, for requests. waiting_max:
-    requests that wait for their slice; beyond it slices are as long as they have to be.
+    """events_max: taken at once. slice_s: of a turn, for requests and newcomers.
+    waiting_max: of them; beyond it slices are as long as they have to be.
     drain_s: for connections to end after `close`."""
 
     events_max: int = 256
-    slice_s: float = 0.004
-    waiting_max: int = 4_096
+    slice_s: float = 0.002
+    waiting_max: int = 131_072
     drain_s: float = 20.0
 
 
@@ -148,32 +148,44 @@ class GatewayTask:
                 await trio.lowlevel.wait_readable(descriptor)
             self._gathering.begin_gathering()
             for event in gateway.poll(events_max):
-                if event[0] == REQUEST:
+                if not self._take(event):
                     self._waiting.append(event)
-                else:
-                    self._take(event)
-            self._take_requests()
+            self._take_waiting()
             self._gathering.end_gathering()
             gateway.flush()
 
-    def _take_requests(self) -> None:
+    def _take_waiting(self) -> None:
         """Serve those who wait, the first first, for as long as a slice lasts."""
         waiting, settings = self._waiting, self._settings
+        if not waiting and not self._closing.is_set():
+            return
         until_s = self._now() + settings.slice_s
         while waiting:
-            self._take(waiting.popleft())
+            self._take_late(waiting.popleft())
             if len(waiting) < settings.waiting_max and self._now() > until_s:
                 return
         self._check_finished()
 
-    def _take(self, event: Any) -> None:
+    def _take(self, event: Any) -> bool:
+        """False: not at once, but in a slice."""
+        try:
+            if event[0] == MESSAGE:
+                return self._sessions.offer(event[1], event[2], event[3])
+            if event[0] == REQUEST or self._sessions.is_behind(event[1]):
+                return False
+            assert event[0] == CLOSED
+            self._closed(event[1])
+        except Exception as error:  # noqa: BLE001  # around one connection
+            self._failed(event[1], error)
+        return True
+
+    def _take_late(self, event: Any) -> None:
         try:
             if event[0] == REQUEST:
                 self._request(event[1], event[2])
             elif event[0] == MESSAGE:
-                self._sessions.message(event[1], event[2], event[3])
+                self._sessions.turn(event[1], event[2], event[3])
             else:
-                assert event[0] == CLOSED
                 self._closed(event[1])
         except Exception as error:  # noqa: BLE001  # around one connection
             self._failed(event[1], error)

@@ -5,6 +5,11 @@ Theory of operation
     while it is idle. Its transport hands in whole messages; everything that leaves
     goes through the transport's queue, and a batch ends with one `flush`.
 
+    Newcomers wait their turn: a session is new until the first command that it sends
+    as somebody we know was taken, which after a restart thousands do at once. A
+    transport that serves many asks `offer` first, and hands in later, as `turn`, what
+    was not taken; the rest of that session queues behind it (`behind`).
+
     Commands of one session are decided in the order of arrival. A handler that
     answers inline or by a `Deferred` has decided when it returns: the next command
     may follow at once, and replies come when they come, each exactly once. When a
@@ -71,6 +76,10 @@ SESSION_REVOKED = 4002
 REPLACED = 4003
 
 _CLOSED_AT_ONCE = 256
+_BEHIND_MAX = 8
+"""Messages of a newcomer that wait for their turn; then reading stops until then."""
+_BEHIND_BYTES_MAX = 16_384
+"""Of one of them, likewise."""
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,16 +109,18 @@ class Session:
     """One WebSocket connection. full_at: of its command bucket (see `limits`).
 
     waiting: messages behind the command that is being decided; None if none is.
-    is_away: as the device said (see `presence`).
+    is_away: as the device said (see `presence`). is_new, behind: see above.
     """
 
     __slots__ = (
         "address",
+        "behind",
         "caller",
         "connection",
         "expires_at_ms",
         "full_at",
         "is_away",
+        "is_new",
         "lane",
         "malformed",
         "opened",
@@ -126,6 +137,8 @@ class Session:
         self.full_at = 0.0
         self.malformed = 0
         self.is_away = False
+        self.is_new = True
+        self.behind = 0
         self.waiting: deque[tuple[bytes, bool]] | None = None
 
 
@@ -207,9 +220,39 @@ class Sessions:
             hello_ms = int(self._settings.hello_s * 1000)
             self._hellos.add(self._clock.now_ms() + hello_ms, connection)
 
+    def offer(self, connection: int, message: bytes, is_text: bool) -> bool:
+        """As `message`, unless it is of a newcomer: then False, and `turn` follows."""
+        session = self._find(connection)
+        if session is not None and session.is_new:
+            session.behind += 1
+            if session.behind >= _BEHIND_MAX or len(message) >= _BEHIND_BYTES_MAX:
+                session.lane.transport.pause(connection)
+            return False
+        self._hand_in(session, message, is_text)
+        return True
+
+    def turn(self, connection: int, message: bytes, is_text: bool) -> None:
+        """What was offered and not taken; in the order of the offers."""
+        session = self._find(connection)
+        if session is None:
+            return
+        session.behind -= 1
+        is_known = session.caller is not None
+        self._hand_in(session, message, is_text)
+        session.is_new = not is_known or session.behind > 0
+        if session.behind == 0 and session.waiting is None:
+            session.lane.transport.resume(connection)
+
+    def is_behind(self, connection: int) -> bool:
+        """Whether something of it waits for its `turn`: its end has to wait, too."""
+        session = self._find(connection)
+        return session is not None and session.behind > 0
+
     def message(self, connection: int, message: bytes, is_text: bool) -> None:
         """One whole message; does nothing for a connection that has ended."""
-        session = self._find(connection)
+        self._hand_in(self._find(connection), message, is_text)
+
+    def _hand_in(self, session: Session | None, message: bytes, is_text: bool) -> None:
         if session is None:
             return
         if session.waiting is None:

@@ -62,7 +62,8 @@ _LOADS_MAX: Final = 3
 _RETRY_AFTER_S: Final = 5
 TURNS_MAX: Final = 4
 """Of `turn`, between two rounds of the loop: a page of sync is half a millisecond, and
-thousands are asked for at once when everybody comes back."""
+thousands are asked for at once when everybody comes back. One that is long, the first
+of those who missed the same, is ten times that."""
 _TOLD_BY_ANSWER: Final = frozenset({DialogRecord, MessageRecord, ReadRecord, OwnRecord})
 """Whose answer has all that the event has, so that who asked need not get it, too."""
 
@@ -102,6 +103,7 @@ class Applier:
         self._unreleased: deque[tuple[int, list[Entry]]] = deque()
         self.unflushed: deque[Entry] = deque()
         self._turns = trio.Semaphore(TURNS_MAX)
+        self._long_turns = trio.Semaphore(1)
         self.applied_position = 0
         self.durable_position = 0
         self.flushed_position = 0
@@ -150,8 +152,8 @@ class Applier:
         self._pending.append((position, deferred, None, value))
         return deferred
 
-    async def turn(self) -> None:
-        async with self._turns:
+    async def turn(self, *, is_long: bool = False) -> None:
+        async with self._long_turns if is_long else self._turns:
             await trio.lowlevel.checkpoint()
 
     async def durable(self, position: int) -> None:

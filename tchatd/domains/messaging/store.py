@@ -494,9 +494,9 @@ class CommandLog(Protocol):
         """The value if position is durable, else a Deferred of it."""
         ...
 
-    async def turn(self) -> None:
-        """Wait for one's turn at something long: few have it between two moments in
-        which everybody else gets theirs."""
+    async def turn(self, *, is_long: bool = False) -> None:
+        """Wait for one's turn at something that takes a while: few have it between two
+        moments in which everybody else gets theirs; only one if it is long."""
         ...
 
     async def durable(self, position: int) -> None:

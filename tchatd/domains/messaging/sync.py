@@ -1,9 +1,9 @@
 """Owns catching up: every durable change since a cursor, over all dialogs, in pages.
 
-A pass has a fixed end: the position of the last record when its first page was asked
-for. Pages go through the user's dialogs by number and through each by seq, so what
-arrives meanwhile (it is later than the end) neither shifts nor repeats anything; it is
-for the next pass, or comes live. Between passes the cursor is that end alone.
+A pass has a fixed end: the position of the last durable record when its first page was
+asked for. Pages go through the user's dialogs by number and through each by seq, so
+what arrives meanwhile (it is later than the end) neither shifts nor repeats anything;
+it is for the next pass, or comes live. Between passes the cursor is that end alone.
 
 What a device is told of a dialog:
 - It was in it all the time: the events in the pass, then its own state (OwnState).
@@ -195,7 +195,8 @@ class Syncing:
     async def _next(
         self, user: int, me: str, cursor: SyncCursor, limit: int
     ) -> SyncPage:
-        until = cursor.until or self._log.applied_position
+        # What is applied and not durable yet is for the next pass, or comes live.
+        until = cursor.until or self._log.durable_position
         fresh = self._fresh(user, cursor, until)
         await self._log.durable(until)
         page = _Page(until)
@@ -310,7 +311,7 @@ class Syncing:
         if not ranges:
             return found
         rows, edited = await self._store.ranges(ranges, until)
-        await self._log.turn()
+        await self._log.turn(is_long=True)
         rows_of = _by_dialog(rows)
         about = _by_dialog(edited)
         for number, floor, end in ranges:

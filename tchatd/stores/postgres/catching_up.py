@@ -25,10 +25,11 @@ from tchatd.stores.coalescing import Coalescer
 from tchatd.stores.postgres.columns import EVENT, MEMBER
 from tchatd.stores.postgres.pool import Pool
 
-_USERS_MAX: Final = 100
+_USERS_MAX: Final = 64
 """In one query."""
-_RANGES_MAX: Final = 50
-"""In one query; a range is at most a page of sync."""
+_RANGES_MAX: Final = 4
+"""In one query; a range is at most a page of sync, so it is what one answer may hold up
+everybody else for: a thousand rows are some milliseconds."""
 
 
 class ChangedKey(Struct, frozen=True):

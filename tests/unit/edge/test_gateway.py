@@ -19,7 +19,7 @@ from tchatd.edge.session import SessionSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.routing import Access, Context, Operation
 from tchatd.observe.metrics import Metrics
-from tchatd_ext.gateway import MESSAGE, REQUEST
+from tchatd_ext.gateway import CLOSED, MESSAGE, REQUEST
 from tests.support.edge_fakes import caller, user_id
 from tests.support.served import Nothing, Said, Served
 
@@ -29,6 +29,7 @@ class Event(msgspec.Struct, tag="event", tag_field="op"):
 
 
 AUTHORIZED = {"Authorization": "Bearer u7"}
+NEWCOMER = 8
 
 
 def client(served: Served) -> httpx.AsyncClient:
@@ -238,14 +239,14 @@ async def test_a_crash_of_ours_ends_one_connection_and_no_other(
         served.websocket("u1") as one,
         served.websocket("u2") as two,
     ):
-        take = served.edge.sessions.message
+        take = served.edge.sessions.turn
 
         def crash(connection: int, message: bytes, is_text: bool) -> None:
             if b"crash" in message:
                 raise RuntimeError
             take(connection, message, is_text)
 
-        monkeypatch.setattr(served.edge.sessions, "message", crash)
+        monkeypatch.setattr(served.edge.sessions, "turn", crash)
         await one.send({"op": "say", "id": 1, "text": "crash"})
 
         assert (await one.closed())[0] == 1006
@@ -349,14 +350,15 @@ async def test_after_draining_nobody_is_accepted() -> None:
 async def test_a_message_waits_for_a_slice_of_the_requests_and_not_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Time passes with every request: a slice is two of them."""
+    """Time passes with every request: a slice is two of them. A newcomer's message is
+    behind them, and so is its end."""
     served = Served()
     seen: list[str] = []
     took_s = 0.0
 
     def request(connection: int, request: object) -> None:
         nonlocal took_s
-        took_s += 0.003
+        took_s += 0.0015
         seen.append(f"request {connection}")
 
     async def ready(descriptor: int) -> None:
@@ -368,7 +370,11 @@ async def test_a_message_waits_for_a_slice_of_the_requests_and_not_for_all(
         def __init__(self) -> None:
             self.polls: list[list[tuple[object, ...]]] = [
                 [(REQUEST, n, None) for n in range(1, 6)],
-                [(MESSAGE, 9, b"", True), (REQUEST, 6, None)],
+                [
+                    (MESSAGE, NEWCOMER, b"", True),
+                    (MESSAGE, 9, b"", True),
+                    (CLOSED, NEWCOMER),
+                ],
             ]
 
         def fileno(self) -> int:
@@ -392,13 +398,25 @@ async def test_a_message_waits_for_a_slice_of_the_requests_and_not_for_all(
     )
     monkeypatch.setattr(task, "_gateway", Polled())
     monkeypatch.setattr(task, "_request", request)
-    monkeypatch.setattr(
-        served.edge.sessions, "message", lambda connection, *_: seen.append("message")
-    )
+    sessions = served.edge.sessions
+    behind: list[int] = []
+
+    def offer(connection: int, *_: object) -> bool:
+        if connection == NEWCOMER:
+            behind.append(connection)
+            return False
+        seen.append("message")
+        return True
+
+    monkeypatch.setattr(sessions, "offer", offer)
+    monkeypatch.setattr(sessions, "is_behind", lambda one: one in behind)
+    monkeypatch.setattr(sessions, "turn", lambda *_: seen.append("newcomer"))
+    monkeypatch.setattr(sessions, "closed", lambda *_: seen.append("gone"))
     monkeypatch.setattr(trio.lowlevel, "wait_readable", ready)
     with trio.CancelScope() as scope:
         await task._serve()
     first, second = seen.index("flush"), seen.index("flush", 3)
     assert seen[:first] == ["request 1", "request 2"]
     assert seen[first + 1 : second] == ["message", "request 3", "request 4"]
-    assert [one for one in seen if one != "flush"][-2:] == ["request 5", "request 6"]
+    rest = ["request 5", "newcomer", "gone"]
+    assert [one for one in seen if one != "flush"][-3:] == rest

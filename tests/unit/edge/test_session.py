@@ -270,6 +270,68 @@ async def test_a_connection_that_goes_while_its_command_waits_is_forgotten() -> 
         assert 7 not in edge.hub.online
 
 
+def offer(edge: Edge, envelope: Json) -> bool:
+    return edge.sessions.offer(1, msgspec.json.encode(envelope), True)
+
+
+def turn(edge: Edge, envelope: Json) -> None:
+    edge.sessions.turn(1, msgspec.json.encode(envelope), True)
+
+
+async def test_a_newcomer_waits_its_turn_and_keeps_its_order() -> None:
+    first, second, third = (say("plain", id, str(id)) for id in (1, 2, 3))
+    async with room() as (edge, rooms):
+        edge.connect(1, "u7")
+        assert not offer(edge, first)
+        assert not offer(edge, second)
+        turn(edge, first)
+        assert edge.sessions.is_behind(1)
+        assert not offer(edge, third), "the second would come after it"
+        turn(edge, second)
+        turn(edge, third)
+        assert not edge.sessions.is_behind(1)
+        assert offer(edge, say("plain", 4, "4"))
+
+        assert rooms.began == ["1", "2", "3", "4"]
+
+
+async def test_who_says_hello_is_new_until_the_command_after_it() -> None:
+    async with room() as (edge, rooms):
+        edge.connect(1, None)
+        hello = {"op": "hello", "id": 1, "token": "u7"}
+        assert not offer(edge, hello)
+        turn(edge, hello)
+        assert not offer(edge, say("plain", 2, "a"))
+        turn(edge, say("plain", 2, "a"))
+        assert offer(edge, say("plain", 3, "b"))
+
+        assert rooms.began == ["a", "b"]
+
+
+async def test_a_newcomer_who_sends_much_is_not_read_until_its_turn() -> None:
+    async with room() as (edge, _):
+        edge.connect(1, "u7")
+        messages = [say("plain", id, "x") for id in range(8)]
+        for message in messages:
+            assert not edge.transport.paused
+            assert not offer(edge, message)
+        assert edge.transport.paused == {1}
+        for message in messages:
+            turn(edge, message)
+        assert not edge.transport.paused
+
+
+async def test_a_turn_of_who_has_gone_is_nobody_s() -> None:
+    async with room() as (edge, rooms):
+        edge.connect(1, "u7")
+        assert not offer(edge, say("plain", 1, "a"))
+        edge.sessions.closed(1)
+        turn(edge, say("plain", 1, "a"))
+
+        assert not edge.sessions.is_behind(1)
+        assert rooms.began == []
+
+
 async def test_too_many_that_wait_in_the_whole_server_are_refused() -> None:
     rooms = Room()
     edge = Edge(rooms.operations(), dispatcher_settings=DispatcherSettings(tasks_max=1))

@@ -503,13 +503,16 @@ async def test_a_batch_ends_before_it_is_too_large(
     assert all(row.changed for row in store.log[1][6:26])
 
 
-async def test_of_many_with_something_long_few_have_their_turn_at_once() -> None:
+@pytest.mark.parametrize(("is_long", "at_once"), [(False, TURNS_MAX), (True, 1)])
+async def test_of_many_with_something_long_few_have_their_turn_at_once(
+    is_long: bool, at_once: int
+) -> None:
     core = Core()
     done: list[int] = []
     seen: list[int] = []
 
     async def work(number: int) -> None:
-        await core.applier.turn()
+        await core.applier.turn(is_long=is_long)
         done.append(number)
 
     async with trio.open_nursery() as nursery:
@@ -519,4 +522,4 @@ async def test_of_many_with_something_long_few_have_their_turn_at_once() -> None
             seen.append(len(done))
             await trio.lowlevel.checkpoint()
     seen.append(50)
-    assert max(b - a for a, b in pairwise(seen)) <= TURNS_MAX
+    assert max(b - a for a, b in pairwise(seen)) <= at_once

@@ -144,8 +144,25 @@ async def test_no_page_is_told_before_its_end_is_durable(core: Core) -> None:
         assert pages == {}
         core.journal.sync()
     assert [d.last_seq for d in pages["new"].dialogs] == [3]
-    assert [event.seq for event in pages["next"].events] == [2, 3]
+    assert [event.seq for event in pages["next"].events] == [2]
     assert [event.seq for event in pages["first of many"].events] == [2]
+    later = await core.do(2, Sync(cursor=pages["next"].cursor))
+    assert [event.seq for event in later.events] == [3]
+
+
+async def test_what_is_not_durable_yet_holds_nobody_up_but_who_is_told_of_it(
+    core: Core,
+) -> None:
+    dialog = await core.do(1, with_user(2))
+    other = await core.do(3, with_user(4))
+    cursor = (await core.do(2, Sync())).cursor
+    await core.do(1, text(dialog.id))
+    await core.flusher.flush()
+    core.auto = False
+    core.service.send_message(core.context(3), text(other.id))
+    page = await core.do(2, Sync(cursor=cursor))
+    assert [event.seq for event in page.events] == [2]
+    core.journal.sync()
 
 
 async def test_a_dialog_that_is_new_since_comes_whole(core: Core) -> None:
@@ -397,7 +414,10 @@ async def test_a_dialog_that_is_deleted_while_a_page_is_made_is_left() -> None:
         await trio.testing.wait_all_tasks_blocked()
         core.journal.sync()
         await trio.testing.wait_all_tasks_blocked()
-    assert [page.left for page in pages] == [[dialog.id]]
+        core.auto = True
+        left = [page.left for page in pages]
+        later = await core.do(2, Sync(cursor=pages[0].cursor))
+    assert [*left, later.left] == [UNSET, [dialog.id]], "it was deleted after the pass"
 
 
 # Too much
