@@ -171,7 +171,7 @@ class _Bench:
             if another:
                 with self._child("other", "finish", count) as other:
                     _line(other)  # it runs, and watches
-                    time.sleep(2.0)
+                    time.sleep(2.0)  # so that its beats are seen before the kill
                     killed_s = _kill(held)
                     figures = _answer(other)
             else:

@@ -23,7 +23,7 @@ from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.last_seen import LastSeen
 from tchatd.edge.presence import Presence, PresenceSettings
 from tchatd.edge.presence_models import SetPresence, WatchPresence
-from tchatd.edge.session import Session
+from tchatd.edge.session_models import Session
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.routing import Caller, Context

@@ -12,6 +12,7 @@ from tchatd.app.jobs import Alarm
 from tchatd.app.settings import Ledger as LedgerSection
 from tchatd.domains.payment.ledger.errors import HoldEnded
 from tchatd.domains.payment.ledger.expiring import ExpireHold
+from tchatd.edge.http import outcome
 from tchatd.kernel.clock import Clock
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.ids import Ids
@@ -100,9 +101,8 @@ class Ledger:
 
     async def _settled(self, answers: Sequence[Deferred[Any]]) -> None:
         for deferred in answers:
-            await _told(deferred)
             try:
-                deferred.result()
+                await outcome(deferred)
             except HoldEnded:  # Another node was first.
                 continue
             self._expired.add()
@@ -121,9 +121,3 @@ class Ledger:
         if gone := await self.store.prune_batchers():
             _log.info("pruned", what="batchers", rows=gone)
         return now_ms + DAY_MS
-
-
-async def _told(deferred: Deferred[Any]) -> None:
-    done = trio.Event()
-    deferred.on_done(lambda _: done.set())
-    await done.wait()

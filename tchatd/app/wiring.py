@@ -46,7 +46,8 @@ from tchatd.edge.idempotency import Idempotency, IdempotencySettings
 from tchatd.edge.kept import SealedAnswers
 from tchatd.edge.last_seen import LastSeen
 from tchatd.edge.presence import Presence, PresenceSettings
-from tchatd.edge.session import Sessions, SessionSettings
+from tchatd.edge.session import Sessions
+from tchatd.edge.session_models import SessionSettings
 from tchatd.journal.applier import Applier
 from tchatd.journal.flusher import Flusher, FlusherSettings
 from tchatd.journal.journal import LocalJournal

@@ -23,7 +23,7 @@ from tchatd.kernel.encoding import encode_json, encode_msgpack
 from tchatd.observe.metrics import Metrics
 
 if TYPE_CHECKING:
-    from tchatd.edge.session import Session
+    from tchatd.edge.session_models import Session
 
 
 class Lane:

@@ -62,7 +62,7 @@ from tchatd.kernel.routing import Caller, Context, Operation
 from tchatd.observe.metrics import Metrics
 
 if TYPE_CHECKING:
-    from tchatd.edge.session import Session
+    from tchatd.edge.session_models import Session
 
 _LOADED_AT_ONCE: Final = 1_000
 

@@ -56,6 +56,7 @@ from tchatd.edge.kept import KeptAnswers
 from tchatd.edge.ports import Authenticator, HttpRequest, Identity
 from tchatd.edge.presence import Presence
 from tchatd.edge.problems import problem_of
+from tchatd.edge.session_models import Session, SessionSettings
 from tchatd.kernel.clock import Clock, rfc3339
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import (
@@ -64,7 +65,7 @@ from tchatd.kernel.errors import (
     RateLimited,
     Unauthorized,
 )
-from tchatd.kernel.routing import Access, Caller, Context, KeptReply, Reply
+from tchatd.kernel.routing import Access, Context, KeptReply, Reply
 from tchatd.observe.metrics import Metrics
 
 GOING_AWAY = 1001
@@ -76,70 +77,10 @@ SESSION_REVOKED = 4002
 REPLACED = 4003
 
 _CLOSED_AT_ONCE = 256
-_BEHIND_MAX = 8
-"""Messages of a newcomer that wait for their turn; then reading stops until then."""
-_BEHIND_BYTES_MAX = 16_384
-"""Of one of them, likewise."""
-
-
-class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """commands_waiting_max: behind one that waits; then reading stops.
-
-    messages_waiting_max: what may have been read by then; beyond it 1013.
-    malformed_max: envelopes that cannot be read; beyond it 1008.
-    hello_s: for the token to come; the C gateway has a timer of its own.
-    """
-
-    connections_per_user_max: int = 16
-    commands_per_second: float = 50.0
-    commands_burst: int = 200
-    commands_waiting_max: int = 64
-    waiting_bytes_max: int = 262_144
-    messages_waiting_max: int = 2_048
-    malformed_max: int = 16
-    hello_s: float = 10.0
-    reconnect_spread_s: float = 30.0
 
 
 class OtherUser(Conflict):
     code, title = "other-user", "This connection belongs to another user"
-
-
-class Session:
-    """One WebSocket connection. full_at: of its command bucket (see `limits`).
-
-    waiting: messages behind the command that is being decided; None if none is.
-    is_away: as the device said (see `presence`). is_new, behind: see above.
-    """
-
-    __slots__ = (
-        "address",
-        "behind",
-        "caller",
-        "connection",
-        "expires_at_ms",
-        "full_at",
-        "is_away",
-        "is_new",
-        "lane",
-        "malformed",
-        "opened",
-        "waiting",
-    )
-
-    def __init__(self, lane: Lane, connection: int, address: str, opened: int) -> None:
-        self.lane = lane
-        self.connection = connection
-        self.address = address
-        self.opened = opened
-        self.caller: Caller | None = None
-        self.expires_at_ms = 0
-        self.full_at = 0.0
-        self.malformed = 0
-        self.is_away = False
-        self.is_new = True
-        self.behind = 0
-        self.waiting: deque[tuple[bytes, bool]] | None = None
 
 
 class Sessions:
@@ -224,8 +165,7 @@ class Sessions:
         """As `message`, unless it is of a newcomer: then False, and `turn` follows."""
         session = self._find(connection)
         if session is not None and session.is_new:
-            session.behind += 1
-            if session.behind >= _BEHIND_MAX or len(message) >= _BEHIND_BYTES_MAX:
+            if session.put_off(len(message)):
                 session.lane.transport.pause(connection)
             return False
         self._hand_in(session, message, is_text)
@@ -236,10 +176,8 @@ class Sessions:
         session = self._find(connection)
         if session is None:
             return
-        session.behind -= 1
-        is_known = session.caller is not None
+        session.has_turn()
         self._hand_in(session, message, is_text)
-        session.is_new = not is_known or session.behind > 0
         if session.behind == 0 and session.waiting is None:
             session.lane.transport.resume(connection)
 
@@ -277,7 +215,7 @@ class Sessions:
                 self._end(session, TOKEN_EXPIRED, "token expired")
         for connection in self._hellos.due(now_ms):
             session = self._strangers.get(connection)
-            if session is not None and session.waiting is None:
+            if session is not None and session.waiting is None and not session.behind:
                 self._end(session, POLICY, "no hello")
         self._presence.tick()
         self._hub.flush()

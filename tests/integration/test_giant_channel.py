@@ -24,7 +24,7 @@ from tchatd.domains.messaging.models import (
 from tchatd.domains.messaging.state import StateLimits
 from tchatd.domains.messaging.store import FlushBatch, Found, Wants
 from tchatd.edge.hub import Hub, Lane
-from tchatd.edge.session import Session
+from tchatd.edge.session_models import Session
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.observe.metrics import Metrics
 from tchatd.stores.memory.messaging import MemoryDialogStore

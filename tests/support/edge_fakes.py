@@ -15,7 +15,8 @@ from tchatd.edge.dispatcher import Dispatcher, DispatcherSettings
 from tchatd.edge.hub import Hub, Lane
 from tchatd.edge.last_seen import LastSeen
 from tchatd.edge.presence import Presence, PresenceSettings
-from tchatd.edge.session import Sessions, SessionSettings
+from tchatd.edge.session import Sessions
+from tchatd.edge.session_models import SessionSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.clock import ManualClock
 from tchatd.kernel.errors import NotFound

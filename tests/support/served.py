@@ -17,7 +17,7 @@ from tchatd.edge.asgi import AsgiServer, TlsSettings
 from tchatd.edge.gateway import GatewayTask, GatewayTaskSettings, gap_frames
 from tchatd.edge.http import HttpEndpoint, HttpSettings
 from tchatd.edge.pages import Pages, quart_app
-from tchatd.edge.session import SessionSettings
+from tchatd.edge.session_models import SessionSettings
 from tchatd.kernel.routing import Access, Context, Operation
 from tchatd_ext.gateway import Gateway
 from tests.support.certificates import make_certificate

@@ -195,7 +195,8 @@ class Syncing:
     async def _next(
         self, user: int, me: str, cursor: SyncCursor, limit: int
     ) -> SyncPage:
-        # What is applied and not durable yet is for the next pass, or comes live.
+        # What is applied and not durable yet is for the next pass, or comes live; but
+        # a cursor may name any end.
         until = cursor.until or self._log.durable_position
         fresh = self._fresh(user, cursor, until)
         await self._log.durable(until)

@@ -29,7 +29,9 @@ from tchatd.domains.payment.providers import (
     BadSignature,
     Capabilities,
     Charge,
+    ChargeState,
     Declined,
+    DeclineReason,
     DoubtReason,
     Health,
     InDoubt,
@@ -37,6 +39,7 @@ from tchatd.domains.payment.providers import (
     NotProcessedReason,
     ProviderEvent,
     ProviderFailure,
+    ProviderState,
     code_of,
 )
 from tchatd.kernel.money import Currency
@@ -366,6 +369,13 @@ def refuse_mismatch(provider: str, asked: Amounted, found: Amounted) -> None:
     """Raises: InDoubt, if the answer is of another amount than what was asked."""
     if (asked.amount_minor, asked.currency) != (found.amount_minor, found.currency):
         raise InDoubt(provider, DoubtReason.MISMATCH)
+
+
+def refuse_ended(provider: str, state: ProviderState) -> None:
+    """Raises: Declined, if what was just made has failed or expired already."""
+    if state.state in (ChargeState.FAILED, ChargeState.EXPIRED):
+        reason = state.failure or DeclineReason.OTHER
+        raise Declined(provider, reason, state.code, state.reference)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> int:

@@ -23,7 +23,6 @@ from tchatd.domains.payment.providers import (
     Capabilities,
     Charge,
     ChargeStarted,
-    ChargeState,
     Declined,
     DeclineReason,
     DoubtReason,
@@ -51,6 +50,7 @@ from tchatd.providers.payments.calls import (
     decoded,
     read,
     refuse_by_status,
+    refuse_ended,
     refuse_mismatch,
     refuse_unfit,
 )
@@ -169,9 +169,7 @@ class OmiseConnector:
         made = read(NAME, answer, objects.Charge)
         state = _state(made)
         refuse_mismatch(NAME, charge, state)
-        if state.state in (ChargeState.FAILED, ChargeState.EXPIRED):
-            reason = state.failure or DeclineReason.OTHER
-            raise Declined(NAME, reason, state.code, made.id)
+        refuse_ended(NAME, state)
         return objects.started(made, state.state, charge.expires_at_ms)
 
     async def find(self, charge: Charge, until_ms: int) -> ProviderState | None:

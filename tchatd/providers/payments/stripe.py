@@ -50,6 +50,7 @@ from tchatd.providers.payments.calls import (
     decoded,
     read,
     refuse_by_status,
+    refuse_ended,
     refuse_mismatch,
     refuse_unfit,
 )
@@ -171,9 +172,7 @@ class StripeConnector:
         intent = read(NAME, answer, objects.PaymentIntent)
         state = _state(intent)
         refuse_mismatch(NAME, charge, state)
-        if state.state in (ChargeState.FAILED, ChargeState.EXPIRED):
-            reason = state.failure or DeclineReason.OTHER
-            raise Declined(NAME, reason, state.code, intent.id)
+        refuse_ended(NAME, state)
         return objects.started(intent, state.state, charge.expires_at_ms)
 
     def _method(self, charge: Charge) -> dict[str, str]:

@@ -15,7 +15,7 @@ import trio_websocket
 from tchatd.edge.admission import JSON, MSGPACK
 from tchatd.edge.gateway import GatewayTask
 from tchatd.edge.hub import Hub
-from tchatd.edge.session import SessionSettings
+from tchatd.edge.session_models import SessionSettings
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.kernel.routing import Access, Context, Operation
 from tchatd.observe.metrics import Metrics

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tchatd.edge.hub import Hub, Lane
-from tchatd.edge.session import Session
+from tchatd.edge.session_models import Session
 from tchatd.kernel.bitmaps import BitMap
 from tchatd.observe.metrics import Metrics
 from tests.support.edge_fakes import FakeTransport, caller

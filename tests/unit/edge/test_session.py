@@ -13,7 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tchatd.edge.dispatcher import DispatcherSettings
-from tchatd.edge.session import SessionSettings
+from tchatd.edge.session_models import SessionSettings
 from tchatd.kernel.deferred import Deferred
 from tchatd.kernel.errors import NotFound
 from tchatd.kernel.routing import Access, Context, Operation, Reply
@@ -306,6 +306,19 @@ async def test_who_says_hello_is_new_until_the_command_after_it() -> None:
         assert offer(edge, say("plain", 3, "b"))
 
         assert rooms.began == ["a", "b"]
+
+
+async def test_a_hello_that_waits_its_turn_is_not_late() -> None:
+    hello = {"op": "hello", "id": 1, "token": "u7"}
+    async with room(hello_s=1) as (edge, _):
+        edge.connect(1, None)
+        assert not offer(edge, hello)
+        edge.advance(2)
+        edge.sessions.tick()
+        turn(edge, hello)
+
+        assert 1 not in edge.transport.closed
+        assert 7 in edge.hub.online
 
 
 async def test_a_newcomer_who_sends_much_is_not_read_until_its_turn() -> None:

@@ -165,6 +165,26 @@ async def test_what_is_not_durable_yet_holds_nobody_up_but_who_is_told_of_it(
     core.journal.sync()
 
 
+async def test_a_cursor_that_names_a_later_end_waits_for_it(core: Core) -> None:
+    dialog = await core.do(1, with_user(2))
+    await core.do(1, text(dialog.id))
+    core.auto = False
+    core.service.send_message(core.context(1), text(dialog.id))
+    ahead = core.applier.applied_position
+    pages: list[Any] = []
+
+    async def ask() -> None:
+        cursor = sync.text_of(sync.SyncCursor(after=1, until=ahead))
+        pages.append(await core.do(2, Sync(cursor=cursor)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert pages == []
+        core.journal.sync()
+    assert [event.seq for event in pages[0].events][-1] == 3
+
+
 async def test_a_dialog_that_is_new_since_comes_whole(core: Core) -> None:
     device = Device(5)
     await device.catch_up(core, 10)
